@@ -1,0 +1,1 @@
+//! The real host: containers, volumes, state, events, health, logs.

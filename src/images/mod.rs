@@ -1,0 +1,1 @@
+//! References, store, archives, unpacking, and the built-in image.

@@ -1,0 +1,13 @@
+//! Bargee: a container engine and a declarative supervisor in one static binary.
+//!
+//! Layers, left imported by right: `spec ← reconcile ← engine ← api`; `runtime`, `net` and `images` are
+//! drivers below `engine` that never import each other; `diagnostic` lies below `spec` and `images`.
+//! `tests/tidy.rs` holds this table.
+
+pub mod diagnostic;
+pub mod engine;
+pub mod images;
+pub mod net;
+pub mod reconcile;
+pub mod runtime;
+pub mod spec;

@@ -1,0 +1,1 @@
+//! Bridges, endpoints, rules and names.

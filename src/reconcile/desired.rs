@@ -1,0 +1,72 @@
+//! A stack with every name, image and default settled: what the planner compares with the machine.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::container::ContainerSpec;
+use crate::spec::name::{ServiceName, StackName};
+use crate::spec::stack::{Dependency, OnUnhealthy, PullPolicy, RestartLimits, SubnetSpec, UpdateConfig};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Desired {
+    pub name: StackName,
+    pub services: BTreeMap<ServiceName, DesiredService>,
+    /// By name on the machine.
+    pub networks: BTreeMap<String, DesiredNetwork>,
+    pub volumes: BTreeMap<String, DesiredVolume>,
+    /// Services that are known and not selected now; never orphans.
+    pub unselected: Vec<ServiceName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DesiredService {
+    pub name: ServiceName,
+    pub replicas: Vec<DesiredReplica>,
+    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    pub pull_policy: PullPolicy,
+    pub update: UpdateConfig,
+    pub on_unhealthy: OnUnhealthy,
+    pub restart_limits: RestartLimits,
+    pub origins: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DesiredReplica {
+    pub service: ServiceName,
+    /// From 1.
+    pub number: u32,
+    /// `STACK-SERVICE-N`, or `container_name`.
+    pub container_name: String,
+    /// All names are names on the machine; compose's labels are in it.
+    pub spec: ContainerSpec,
+    /// Digest of what forces a re-creation: `spec` without its live fields, and the image's id.
+    pub hash: String,
+    /// Config digest of the image, `None` when it is not on the machine yet.
+    pub image_id: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DesiredNetwork {
+    pub name: String,
+    pub key: String,
+    pub external: bool,
+    pub internal: bool,
+    pub enable_ipv6: bool,
+    pub attachable: bool,
+    pub driver: String,
+    pub driver_opts: BTreeMap<String, String>,
+    /// Empty: the engine picks the next free one.
+    pub subnets: Vec<SubnetSpec>,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DesiredVolume {
+    pub name: String,
+    pub key: String,
+    pub external: bool,
+    pub driver: String,
+    pub driver_opts: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}

@@ -1,0 +1,252 @@
+//! What one container is asked to be, as plain data: the one model that a stack's service, an API
+//! request and the engine's database share. Nothing here is resolved against a machine: names of
+//! networks, volumes and images are as the asker wrote them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A container as asked for. Absent options mean "what the image or the engine's default says".
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainerSpec {
+    /// Image reference or id, as written.
+    pub image: String,
+    /// `None`: the image's. `Some([])`: cleared.
+    pub entrypoint: Option<Vec<String>>,
+    /// `None`: the image's (unless `entrypoint` is set). `Some([])`: cleared.
+    pub command: Option<Vec<String>>,
+    /// `KEY=value`; a bare `KEY` removes the image's variable.
+    pub env: Vec<String>,
+    pub working_dir: Option<String>,
+    /// `user[:group]`, names or numbers.
+    pub user: Option<String>,
+    pub group_add: Vec<String>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub tty: bool,
+    pub open_stdin: bool,
+    /// Stdin closes when the first client that attached it leaves.
+    pub stdin_once: bool,
+    /// Docker's `AttachStdin/Stdout/Stderr`, kept for `inspect` alone.
+    pub attach: [bool; 3],
+    /// Runs our reaper as PID 1.
+    pub init: bool,
+    pub stop_signal: Option<String>,
+    /// Grace before SIGKILL, in seconds; default 10; -1 waits for ever.
+    pub stop_timeout: Option<i64>,
+    pub healthcheck: Option<Healthcheck>,
+    pub restart: RestartPolicy,
+    pub resources: Resources,
+    pub ulimits: BTreeMap<String, Ulimit>,
+    pub sysctls: BTreeMap<String, String>,
+    /// Size of /dev/shm in bytes; default 64 MiB.
+    pub shm_size: Option<u64>,
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub privileged: bool,
+    /// Docker's `--security-opt` words.
+    pub security_opt: Vec<String>,
+    pub profile: Profile,
+    pub read_only: bool,
+    pub mounts: Vec<Mount>,
+    /// `container[:ro]`.
+    pub volumes_from: Vec<String>,
+    /// Files made inside at creation: configs and secrets.
+    pub files: Vec<InlineFile>,
+    pub devices: Vec<Device>,
+    pub device_cgroup_rules: Vec<String>,
+    pub network_mode: NetworkMode,
+    /// Endpoints by network name (or id), for `NetworkMode::Networks`.
+    pub networks: BTreeMap<String, Endpoint>,
+    pub ports: Vec<PortSpec>,
+    /// `port/proto` without publishing.
+    pub exposed: Vec<String>,
+    pub publish_all: bool,
+    /// `host:ip`, ip may be `host-gateway`.
+    pub extra_hosts: Vec<String>,
+    pub links: Vec<String>,
+    pub dns: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub dns_options: Vec<String>,
+    /// Docker's words: "", `host`, `private`, `container:ID`, `shareable`, `none`.
+    pub pid_mode: String,
+    pub ipc_mode: String,
+    pub uts_mode: String,
+    pub cgroupns_mode: String,
+    pub userns_mode: String,
+    pub cgroup_parent: String,
+    pub logging: Logging,
+    pub auto_remove: bool,
+    pub platform: Option<String>,
+    pub runtime: Option<String>,
+    /// `None`: the default of docker, i.e. masked and read-only paths as the profile has them.
+    pub masked_paths: Option<Vec<String>>,
+    pub readonly_paths: Option<Vec<String>>,
+}
+
+/// Which default set of capabilities and switches applies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Docker's own: 14 capabilities. What the Docker API gives.
+    #[default]
+    Docker,
+    /// 11 capabilities (no MKNOD, NET_RAW, AUDIT_WRITE). What stacks and our CLI give.
+    Bargee,
+    /// As `Bargee`, with no-new-privileges.
+    Strict,
+}
+
+/// Times are nanoseconds, as in the Docker API; zero means the default (30 s, 30 s, 0 s, 5 s, 3).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Healthcheck {
+    /// `["NONE"]`, `["CMD", …]`, `["CMD-SHELL", line]`, or empty: the image's.
+    pub test: Vec<String>,
+    pub interval: u64,
+    pub timeout: u64,
+    pub start_period: u64,
+    pub start_interval: u64,
+    pub retries: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    #[default]
+    No,
+    Always,
+    UnlessStopped,
+    /// Zero means without a limit.
+    OnFailure {
+        max: u32,
+    },
+}
+
+/// Limits; all of them can change while the container runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resources {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 is unlimited.
+    pub memory_swap: Option<i64>,
+    pub memory_reservation: Option<u64>,
+    pub memory_swappiness: Option<u64>,
+    /// Billionths of a CPU.
+    pub nano_cpus: Option<u64>,
+    pub cpu_shares: Option<u64>,
+    /// Microseconds.
+    pub cpu_period: Option<u64>,
+    pub cpu_quota: Option<i64>,
+    pub cpuset_cpus: Option<String>,
+    pub cpuset_mems: Option<String>,
+    /// -1 is unlimited; `None` is the engine's default (4096).
+    pub pids_limit: Option<i64>,
+    pub oom_score_adj: Option<i32>,
+    pub oom_kill_disable: bool,
+    pub blkio_weight: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// -1 is unlimited.
+    pub soft: i64,
+    pub hard: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside.
+    pub target: String,
+    pub read_only: bool,
+    pub kind: MountKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// Absolute host path. `propagation` is "" or a word of mount(8).
+    Bind { source: String, create_host_path: bool, recursive: bool, propagation: String },
+    /// `None` as name: an anonymous volume, named at creation.
+    Volume { name: Option<String>, nocopy: bool, subpath: String },
+    /// Zero size: half the memory, as the kernel has it. `options` are further mount(8) words.
+    Tmpfs { size: u64, mode: Option<u32>, options: Vec<String> },
+}
+
+/// A file put into the container at creation. `content` is never printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InlineFile {
+    /// Absolute path inside.
+    pub target: String,
+    pub content: Vec<u8>,
+    /// Secrets live on a tmpfs, configs in the container's own folder.
+    pub secret: bool,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub host: String,
+    pub container: String,
+    /// Some of `rwm`.
+    pub permissions: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// The engine's default bridge network, named `bridge`.
+    #[default]
+    Default,
+    /// The networks listed in `networks`, first the one named here.
+    Networks(String),
+    Host,
+    None,
+    /// The sandbox of another container (name or id).
+    Container(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Endpoint {
+    pub aliases: Vec<String>,
+    pub ipv4: Option<std::net::Ipv4Addr>,
+    pub ipv6: Option<std::net::Ipv6Addr>,
+    pub mac: Option<String>,
+    pub driver_opts: BTreeMap<String, String>,
+    /// The endpoint with the highest value gives the default route.
+    pub gw_priority: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// One published port. Ranges are expanded into one `PortSpec` each, except a host range to pick from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortSpec {
+    pub container: u16,
+    pub protocol: Protocol,
+    /// `None`: 0.0.0.0 and `[::]`.
+    pub host_ip: Option<std::net::IpAddr>,
+    /// First and last host port to pick from; `(0, 0)`: any ephemeral one.
+    pub host: (u16, u16),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logging {
+    /// "" is the engine's default, json-file.
+    pub driver: String,
+    pub options: BTreeMap<String, String>,
+}

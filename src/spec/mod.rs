@@ -1,0 +1,7 @@
+//! From the text of stack files to a [`stack::Stack`]. Pure: all input comes in as arguments.
+
+pub mod container;
+pub mod digest;
+pub mod name;
+pub mod node;
+pub mod stack;

@@ -1,0 +1,136 @@
+//! A stack that cannot be wrong: what validation makes of a document. Names of networks, volumes and
+//! files are the file's own keys; `reconcile::desired` turns them into names on the machine.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::container::ContainerSpec;
+use super::name::{ServiceName, StackName};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stack {
+    pub name: StackName,
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Only those that a service uses, the implicit `default` included.
+    pub networks: BTreeMap<String, Network>,
+    pub volumes: BTreeMap<String, Volume>,
+    /// Absolute folder of the first file, and the files, for compose's labels.
+    pub working_dir: String,
+    pub config_files: Vec<String>,
+    /// Services that a profile leaves out now; never orphans.
+    pub disabled: Vec<ServiceName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: ServiceName,
+    /// `networks` and volume mounts hold the file's keys; `NetworkMode::Container("service:x")` is a service.
+    pub container: ContainerSpec,
+    pub container_name: Option<String>,
+    pub replicas: u32,
+    pub pull_policy: PullPolicy,
+    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    pub update: UpdateConfig,
+    pub restart_limits: RestartLimits,
+    pub on_unhealthy: OnUnhealthy,
+    /// Whether a foreground `up` shows its logs.
+    pub attach: bool,
+    /// Compose's own config hash of this service, when it can be had exactly.
+    pub config_hash: Option<String>,
+    /// Where the file says each key, for plans: dotted path (`mem_limit`) → `file:line`.
+    pub origins: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullPolicy {
+    Always,
+    Never,
+    #[default]
+    Missing,
+    Build,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    pub condition: Condition,
+    pub restart: bool,
+    pub required: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    #[default]
+    ServiceStarted,
+    ServiceHealthy,
+    ServiceCompletedSuccessfully,
+}
+
+/// `deploy.update_config`, as far as the planner uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateConfig {
+    /// Zero: all at once.
+    pub parallelism: u32,
+    pub start_first: bool,
+    pub delay: Duration,
+}
+
+impl Default for UpdateConfig {
+    fn default() -> Self {
+        Self { parallelism: 1, start_first: false, delay: Duration::ZERO }
+    }
+}
+
+/// `deploy.restart_policy`'s delay and window, over the engine's defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartLimits {
+    pub delay: Option<Duration>,
+    pub window: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnhealthy {
+    #[default]
+    Restart,
+    None,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// `None`: `STACK_KEY`.
+    pub name: Option<String>,
+    pub external: bool,
+    pub internal: bool,
+    pub attachable: bool,
+    pub enable_ipv6: bool,
+    pub driver: Option<String>,
+    pub driver_opts: BTreeMap<String, String>,
+    pub subnets: Vec<SubnetSpec>,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetSpec {
+    pub subnet: ipnet::IpNet,
+    pub gateway: Option<IpAddr>,
+    pub ip_range: Option<ipnet::IpNet>,
+    /// Addresses never given out.
+    pub reserved: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Volume {
+    /// `None`: `STACK_KEY`.
+    pub name: Option<String>,
+    pub external: bool,
+    pub driver: Option<String>,
+    pub driver_opts: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
