@@ -1,0 +1,25 @@
+# The commands of this repository. Tests need root: they make real namespaces, mounts and cgroups.
+.PHONY: test lint deps build deny
+
+APT = busybox-static skopeo
+
+# Builds the release binary: one static file.
+build:
+	cargo build --release
+
+# Installs what the tests need from Debian's packages, then runs every test.
+test: deps
+	cargo test --all-targets
+
+# Formatting and clippy, warnings being errors.
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+# Licences, advisories, duplicate and banned packages.
+deny:
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check
+
+deps:
+	@dpkg -s $(APT) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(APT); }
