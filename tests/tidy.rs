@@ -25,7 +25,6 @@ const DRIVERS: &[&str] = &["runtime", "net", "images"];
 /// A package and the only folders that may name it.
 const HOMES: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["spec"]),
-    ("serde_yaml", &["spec"]),
     ("toml", &["spec", "engine"]),
     ("annotate_snippets", &["diagnostic"]),
     ("petgraph", &["reconcile", "images/build"]),
@@ -124,7 +123,10 @@ fn drivers_see_only_value_types_of_spec() {
         for (number, line) in code(source) {
             for module in words_after(line, "crate::spec::") {
                 if !VALUE_TYPES.contains(&module) {
-                    wrong.push(format!("src/{}:{number}: a driver imports spec::{module}", source.path));
+                    wrong.push(format!(
+                        "src/{}:{number}: a driver imports spec::{module}",
+                        source.path
+                    ));
                 }
             }
         }
@@ -151,7 +153,10 @@ fn every_package_stays_in_its_home() {
                     || line.contains(&format!(" {package}::"))
                     || line.contains(&format!("({package}::"));
                 if used && !homes.iter().any(|home| source.path.starts_with(&format!("{home}/"))) {
-                    wrong.push(format!("src/{}:{number}: {package} lives in {homes:?}", source.path));
+                    wrong.push(format!(
+                        "src/{}:{number}: {package} lives in {homes:?}",
+                        source.path
+                    ));
                 }
             }
         }

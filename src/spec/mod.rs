@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod digest;
+pub mod emit;
 pub mod name;
 pub mod node;
 pub mod stack;
