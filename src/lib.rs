@@ -4,6 +4,7 @@
 //! drivers below `engine` that never import each other; `diagnostic` lies below `spec` and `images`.
 //! `tests/tidy.rs` holds this table.
 
+pub mod api;
 pub mod diagnostic;
 pub mod engine;
 pub mod images;

@@ -1,0 +1,5 @@
+//! The JSON of the Docker Engine API, as clients send it.
+
+pub mod create;
+mod host_config;
+pub mod lenient;
