@@ -2,6 +2,10 @@
 
 pub mod container;
 pub mod digest;
+pub mod env_file;
+pub mod interpolate;
 pub mod name;
 pub mod node;
 pub mod stack;
+pub mod toml;
+pub mod yaml;
