@@ -2,6 +2,8 @@
 //!
 //! <https://docs.docker.com/reference/compose-file/services/#extends>
 
+use std::collections::BTreeMap;
+
 use super::load::{Context, Loader};
 use super::merge::merge;
 use super::node::{Kind, Node};
@@ -26,20 +28,28 @@ struct Target {
     span: Span,
 }
 
+/// The services of one file, by name.
+pub(super) type Services = BTreeMap<String, Node>;
+
+/// Returns the services of a document.
+pub(super) fn services(root: &Node) -> Services {
+    match root.get("services").map(|services| &services.kind) {
+        Some(Kind::Mapping(entries)) => {
+            entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect()
+        }
+        _ => Services::new(),
+    }
+}
+
 /// Replaces every service of `root` that extends another by what both are together.
 pub(super) fn resolve(loader: &mut Loader<'_>, root: &mut Node, context: &Context) {
-    let Some(services) = root.get("services").cloned() else { return };
-    let Kind::Mapping(entries) = &services.kind else { return };
-    for entry in entries.iter().filter(|entry| entry.value.get("extends").is_some()) {
-        let resolved = service(loader, &services, &entry.key, context, &mut Vec::new());
-        if let Some(slot) =
-            root.get_mut("services").and_then(|services| services.get_mut(&entry.key))
-        {
-            match resolved {
-                Some(resolved) => *slot = resolved,
-                None => {
-                    slot.remove("extends");
-                }
+    let known = services(root);
+    let Some(Node { kind: Kind::Mapping(entries), .. }) = root.get_mut("services") else { return };
+    for entry in entries.iter_mut().filter(|entry| entry.value.get("extends").is_some()) {
+        match service(loader, &known, &entry.key, context, &mut Vec::new()) {
+            Some(resolved) => entry.value = resolved,
+            None => {
+                entry.value.remove("extends");
             }
         }
     }
@@ -48,12 +58,14 @@ pub(super) fn resolve(loader: &mut Loader<'_>, root: &mut Node, context: &Contex
 /// Returns a service with all that it extends, or nothing when that was refused.
 fn service(
     loader: &mut Loader<'_>,
-    services: &Node,
+    services: &Services,
     name: &str,
     context: &Context,
     chain: &mut Vec<Link>,
 ) -> Option<Node> {
-    let mut own = services.get(name)?.clone();
+    let own = services.get(name)?;
+    loader.count_copy(own)?;
+    let mut own = own.clone();
     let Some(extends) = own.remove("extends") else { return Some(own) };
     let target = target(loader, &extends)?;
     chain.push(Link { file: context.path.clone(), service: name.to_owned(), span: target.span });
@@ -68,9 +80,7 @@ fn service(
             service(loader, services, &target.service, context, chain)?
         }
         Some((relative, span)) => {
-            let other = loader.extended(&file, *span, context)?;
-            let services =
-                other.get("services").cloned().unwrap_or_else(|| Node::new(*span, Kind::Null));
+            let services = loader.extended(&file, *span, context)?;
             exists(loader, &services, &target)?;
             let dir = parent(&file).to_owned();
             let there = Context { path: file, dir, env: context.env.clone(), includes: Vec::new() };
@@ -99,8 +109,8 @@ fn target(loader: &mut Loader<'_>, extends: &Node) -> Option<Target> {
     Some(Target { file, service: service.to_owned(), span })
 }
 
-fn exists(loader: &mut Loader<'_>, services: &Node, target: &Target) -> Option<()> {
-    if services.get(&target.service).is_some() {
+fn exists(loader: &mut Loader<'_>, services: &Services, target: &Target) -> Option<()> {
+    if services.contains_key(&target.service) {
         return Some(());
     }
     let place =

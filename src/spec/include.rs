@@ -2,7 +2,7 @@
 //!
 //! <https://docs.docker.com/reference/compose-file/include/>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::env_file;
 use super::load::{Context, Loader};
@@ -175,8 +175,13 @@ fn import(loader: &mut Loader<'_>, root: &mut Node, model: Node, span: Span) {
     for section in entries.into_iter().filter(|entry| SECTIONS.contains(&entry.key.as_str())) {
         let Kind::Mapping(objects) = section.value.kind else { continue };
         let target = section_of(root, &section.key, section.key_span);
+        let own: HashMap<String, usize> = target
+            .iter()
+            .enumerate()
+            .map(|(position, entry)| (entry.key.clone(), position))
+            .collect();
         for object in objects {
-            match target.iter().find(|entry| entry.key == object.key) {
+            match own.get(&object.key).map(|position| &target[*position]) {
                 None => target.push(object),
                 Some(own) if same(&own.value, &object.value) => {}
                 Some(own) => loader.diagnostics.push(

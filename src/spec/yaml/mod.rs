@@ -4,4 +4,4 @@ mod offsets;
 mod read;
 
 pub use read::read;
-pub(crate) use read::{MAX_DEPTH, MAX_TEXT};
+pub(crate) use read::{MAX_DEPTH, MAX_TEXT, weight};

@@ -309,6 +309,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Returns how much a copy of `node` weighs: its nodes, and its text in 16 bytes.
+pub(crate) fn weight(node: &Node) -> usize {
+    measure(node).0
+}
+
 /// Returns how much an alias of `node` copies, and how deep it is.
 fn measure(node: &Node) -> (usize, usize) {
     let children = |nodes: &mut dyn Iterator<Item = (usize, &Node)>| {
