@@ -36,7 +36,8 @@ impl SourceMap {
 
     /// Returns line and column, both from 1; columns count characters.
     pub fn position(&self, span: Span) -> (usize, usize) {
-        let before = &self.text(span.file)[..span.start];
+        let text = self.text(span.file);
+        let before = &text[..text.floor_char_boundary(span.start)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }

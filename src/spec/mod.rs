@@ -3,6 +3,16 @@
 pub mod container;
 pub mod digest;
 pub mod emit;
+pub mod env_file;
+mod extends;
+mod include;
+pub mod interpolate;
+pub mod load;
+mod merge;
 pub mod name;
 pub mod node;
+mod rebase;
 pub mod stack;
+pub mod toml;
+mod unique;
+pub mod yaml;
