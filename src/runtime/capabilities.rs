@@ -143,3 +143,48 @@ fn bit_of(capability: Capability) -> CapabilitySet {
     };
     CapabilitySet::from_bits_retain(1 << number)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_exactly_what_it_was_given() {
+        let own = own_bounding().unwrap();
+        if !capabilities(None).unwrap().effective.contains(CapabilitySet::SETPCAP) {
+            // Without CAP_SETPCAP the bounding set cannot be cut: nothing to look at.
+            return;
+        }
+        // Capabilities belong to a thread, so this leaves the other tests alone (capabilities(7)).
+        thread::spawn(move || {
+            let two = HashSet::from([Capability::Kill, Capability::NetBindService]);
+            let mut wanted = LinuxCapabilities::default();
+            wanted
+                .set_bounding(Some(two.clone()))
+                .set_permitted(Some(two.clone()))
+                .set_effective(Some(two))
+                .set_inheritable(None)
+                .set_ambient(None);
+            let missing = apply(&wanted).unwrap();
+            let bits = CapabilitySet::KILL | CapabilitySet::NET_BIND_SERVICE;
+            assert_eq!(missing, bits - own);
+            let after = capabilities(None).unwrap();
+            assert_eq!(after.permitted, bits & own);
+            assert_eq!(after.effective, bits & own);
+            assert_eq!(after.inheritable, CapabilitySet::empty());
+            assert_eq!(own_bounding().unwrap(), bits & own);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_kernel() {
+        assert_eq!(bit_of(Capability::SysAdmin), CapabilitySet::SYS_ADMIN);
+        assert_eq!(bit_of(Capability::CheckpointRestore), CapabilitySet::CHECKPOINT_RESTORE);
+        assert_eq!(bit_of(Capability::Setfcap), CapabilitySet::SETFCAP);
+    }
+}

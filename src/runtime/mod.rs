@@ -5,4 +5,5 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
 pub mod rlimits;
+pub mod seccomp;
 pub mod shim;

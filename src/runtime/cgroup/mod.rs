@@ -20,3 +20,7 @@ pub use error::{CgroupError, Unenforced};
 pub use group::Cgroup;
 pub use roots::Roots;
 pub use stats::Stats;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests;
