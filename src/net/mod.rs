@@ -6,10 +6,14 @@
 pub mod bridge;
 pub mod driver;
 pub mod endpoint;
+pub mod hosts;
 pub mod model;
+pub mod names;
+pub mod netd;
 pub mod netlink;
 pub mod nft;
 pub mod sandbox;
+mod sys;
 
 pub use driver::Driver;
 

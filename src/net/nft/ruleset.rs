@@ -5,7 +5,7 @@
 //! random bucket of 60, a number that 1 to 6 divide evenly.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::super::model::{Publication, State};
 
@@ -342,7 +342,6 @@ fn chains() -> Vec<Chain> {
     ];
     let hook = |kind, point, priority| Some(Hook { kind, point, priority });
     let rule = |parts: &[&[Expression]]| parts.concat();
-    let to_published = vec![rule(&[&local])];
     vec![
         Chain { name: "published", hook: None, rules: published_rules() },
         Chain {
@@ -354,9 +353,24 @@ fn chains() -> Vec<Chain> {
         Chain {
             name: "prerouting",
             hook: hook("nat", Point::Prerouting, -100),
-            rules: to_published.clone(),
+            rules: vec![rule(&[&local])],
         },
-        Chain { name: "output", hook: hook("nat", Point::Output, -100), rules: to_published },
+        Chain {
+            name: "output",
+            hook: hook("nat", Point::Output, -100),
+            // A packet from ::1 can't leave the host, so ::1 is the proxy's.
+            rules: vec![
+                rule(&[
+                    &family6,
+                    &[
+                        network(24, 16, 0),
+                        Equal { register: 0, value: octets(Ipv6Addr::LOCALHOST.into()) },
+                        Accept,
+                    ],
+                ]),
+                rule(&[&local]),
+            ],
+        },
         Chain {
             name: "postrouting",
             hook: hook("nat", Point::Postrouting, 100),
