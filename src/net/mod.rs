@@ -1,1 +1,22 @@
 //! Bridges, endpoints, rules and names.
+//!
+//! `model` is the plain data; `driver` turns it into kernel objects: bridges and veth pairs by rtnetlink, packet
+//! rules by our own nf_tables encoder, one table per engine root. Nothing here runs another program.
+
+pub mod bridge;
+pub mod driver;
+pub mod endpoint;
+pub mod hosts;
+pub mod model;
+pub mod names;
+pub mod netd;
+pub mod netlink;
+pub mod nft;
+pub mod sandbox;
+mod sys;
+
+pub use driver::Driver;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests;

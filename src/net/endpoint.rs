@@ -1,0 +1,132 @@
+//! Endpoints: a veth pair whose outer side is a port of the bridge and whose inner side is born in the sandbox.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::{
+    Handle, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
+
+use super::model::{self, EndpointConfig, NetworkConfig};
+use super::netlink::{self, NetlinkError};
+
+/// Where an endpoint goes.
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub network: &'a NetworkConfig,
+    /// The pinned namespace.
+    pub sandbox: &'a Path,
+    /// Name of the outer device, see [`model::veth_name`].
+    pub outer: &'a str,
+    /// Name of the device inside: `eth0`, `eth1`, …
+    pub inner: &'a str,
+    /// Whether the default route goes through this network.
+    pub default_route: bool,
+}
+
+/// Creates the pair, its addresses and routes. What is left of an earlier try is replaced.
+pub async fn create(
+    handle: &Handle,
+    endpoint: &EndpointConfig,
+    place: &Place<'_>,
+) -> Result<(), NetlinkError> {
+    netlink::delete_link(handle, place.outer).await?;
+    let added = add_pair(handle, endpoint, place).await;
+    let done = match added {
+        Ok(()) => configure_inside(endpoint, place).await,
+        Err(error) => Err(error),
+    };
+    if done.is_err() {
+        // The first error is the one to report.
+        drop(netlink::delete_link(handle, place.outer).await);
+    }
+    done
+}
+
+/// Removes the pair; a missing one is fine.
+pub async fn remove(handle: &Handle, outer: &str) -> Result<(), NetlinkError> {
+    netlink::delete_link(handle, outer).await
+}
+
+async fn add_pair(
+    handle: &Handle,
+    endpoint: &EndpointConfig,
+    place: &Place<'_>,
+) -> Result<(), NetlinkError> {
+    let fail = |action: &str, source| NetlinkError::Request {
+        action: format!("{action} {}", place.outer),
+        source,
+    };
+    let bridge = netlink::link_index(handle, &place.network.bridge).await?;
+    let namespace = File::open(place.sandbox)
+        .map_err(|source| NetlinkError::OpenNamespace { path: place.sandbox.to_owned(), source })?;
+    let mac = endpoint
+        .mac
+        .or_else(|| endpoint.addresses.first().map(|net| model::derived_mac(net.addr())));
+    let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(place.inner.to_owned())
+        .setns_by_fd(namespace.as_raw_fd());
+    if let Some(mac) = mac {
+        peer = peer.address(mac.to_vec());
+    }
+    let pair = LinkMessageBuilder::<LinkVeth>::new(place.outer, place.inner)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
+        .controller(bridge)
+        .up()
+        .build();
+    handle.link().add(pair).execute().await.map_err(|source| fail("create veth", source))?;
+    let index = netlink::link_index(handle, place.outer).await?;
+    // A container reaches its own published port through the bridge port that it came from.
+    let port = LinkBridgePort::new(index).hairpin(true).build();
+    handle.link().set_port(port).execute().await.map_err(|source| fail("set hairpin on", source))
+}
+
+async fn configure_inside(
+    endpoint: &EndpointConfig,
+    place: &Place<'_>,
+) -> Result<(), NetlinkError> {
+    let inner = place.inner.to_owned();
+    let addresses = endpoint.addresses.clone();
+    let gateways: Vec<IpAddr> = match place.default_route && !place.network.internal {
+        true => place.network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+        false => Vec::new(),
+    };
+    netlink::inside(place.sandbox, async move || {
+        let handle = netlink::connect()?;
+        let index = netlink::link_index(&handle, &inner).await?;
+        if addresses.iter().any(|net| net.addr().is_ipv6()) {
+            // Our allocator owns the subnet, so a tentative second without the address buys nothing.
+            netlink::write_sysctl(&format!("ipv6/conf/{inner}/accept_dad"), "0")?;
+        }
+        for net in &addresses {
+            let added = handle.address().add(index, net.addr(), net.prefix_len()).execute().await;
+            added.map_err(|source| NetlinkError::Request {
+                action: format!("add {net} to {inner}"),
+                source,
+            })?;
+        }
+        netlink::set_up(&handle, index).await?;
+        for gateway in gateways {
+            if addresses.iter().any(|net| net.addr().is_ipv4() == gateway.is_ipv4()) {
+                add_default_route(&handle, gateway).await?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn add_default_route(handle: &Handle, gateway: IpAddr) -> Result<(), NetlinkError> {
+    let route = match gateway {
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).build(),
+    };
+    let added = handle.route().add(route).replace().execute().await;
+    added.map_err(|source| NetlinkError::Request {
+        action: format!("route through {gateway}"),
+        source,
+    })
+}

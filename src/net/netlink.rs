@@ -1,0 +1,170 @@
+//! Connections to rtnetlink, here or inside another network namespace.
+//!
+//! A thread enters the namespace for good and ends there: a worker thread that failed to come back would run other
+//! work in the wrong namespace.
+
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use futures_util::TryStreamExt;
+use nix::sched::{CloneFlags, setns};
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
+
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    #[error("cannot open a netlink socket")]
+    Open { source: io::Error },
+    #[error("cannot {action}")]
+    Request { action: String, source: rtnetlink::Error },
+    #[error("there is no link {link}")]
+    NoLink { link: String },
+    #[error("cannot open namespace {}", path.display())]
+    OpenNamespace { path: PathBuf, source: io::Error },
+    #[error("cannot enter namespace {}", path.display())]
+    EnterNamespace { path: PathBuf, source: io::Error },
+    #[error("cannot start a thread for a namespace")]
+    Thread { source: io::Error },
+    #[error("cannot write {}", path.display())]
+    Sysctl { path: PathBuf, source: io::Error },
+}
+
+/// Opens a connection in the calling thread's namespace. Needs a tokio runtime.
+pub fn connect() -> Result<Handle, NetlinkError> {
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(|source| NetlinkError::Open { source })?;
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+/// Runs `work` on a thread of its own inside the network namespace pinned at `path`.
+pub async fn inside<Work, Ran, Output, Failure>(path: &Path, work: Work) -> Result<Output, Failure>
+where
+    Work: FnOnce() -> Ran + Send + 'static,
+    Ran: Future<Output = Result<Output, Failure>>,
+    Output: Send + 'static,
+    Failure: From<NetlinkError> + Send + 'static,
+{
+    let namespace = File::open(path)
+        .map_err(|source| NetlinkError::OpenNamespace { path: path.to_owned(), source })?;
+    let path = path.to_owned();
+    on_thread(move || {
+        setns(&namespace, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| NetlinkError::EnterNamespace { path, source: errno.into() })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| NetlinkError::Thread { source })?;
+        runtime.block_on(work())
+    })
+    .await
+}
+
+/// Runs `work` on a fresh thread, which ends with it.
+pub async fn on_thread<Output, Failure>(
+    work: impl FnOnce() -> Result<Output, Failure> + Send + 'static,
+) -> Result<Output, Failure>
+where
+    Output: Send + 'static,
+    Failure: From<NetlinkError> + Send + 'static,
+{
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("netns".to_owned())
+        .spawn(move || {
+            // The receiver is gone when the caller was cancelled; then nobody wants the answer.
+            drop(sender.send(work()));
+        })
+        .map_err(|source| NetlinkError::Thread { source })?;
+    match receiver.await {
+        Ok(result) => result,
+        Err(_) => {
+            Err(NetlinkError::Thread { source: io::Error::other("the thread panicked") }.into())
+        }
+    }
+}
+
+/// Returns the link of this name, or `None`.
+pub async fn find_link(handle: &Handle, name: &str) -> Result<Option<LinkMessage>, NetlinkError> {
+    let mut links = handle.link().get().match_name(name).execute();
+    match links.try_next().await {
+        Ok(link) => Ok(link),
+        Err(error) if is_errno(&error, libc::ENODEV) => Ok(None),
+        Err(source) => {
+            Err(NetlinkError::Request { action: format!("look for link {name}"), source })
+        }
+    }
+}
+
+/// Returns the index of the link of this name.
+pub async fn link_index(handle: &Handle, name: &str) -> Result<u32, NetlinkError> {
+    let link = find_link(handle, name).await?;
+    link.map(|link| link.header.index).ok_or_else(|| NetlinkError::NoLink { link: name.to_owned() })
+}
+
+/// Deletes a link; a missing one is fine.
+pub async fn delete_link(handle: &Handle, name: &str) -> Result<(), NetlinkError> {
+    let Some(link) = find_link(handle, name).await? else {
+        return Ok(());
+    };
+    match handle.link().del(link.header.index).execute().await {
+        Err(error) if !is_errno(&error, libc::ENODEV) => {
+            Err(NetlinkError::Request { action: format!("delete link {name}"), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sets a link up.
+pub async fn set_up(handle: &Handle, index: u32) -> Result<(), NetlinkError> {
+    let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
+    let set = handle.link().set(message).execute().await;
+    set.map_err(|source| NetlinkError::Request { action: format!("set link {index} up"), source })
+}
+
+/// Tells whether the kernel answered with this errno.
+pub fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -errno)
+}
+
+/// Writes a sysctl of the calling thread's network namespace: `/proc/sys/net` shows the reader's own (sysctl(5)).
+pub fn write_sysctl(name: &str, value: &str) -> Result<(), NetlinkError> {
+    let path = Path::new("/proc/sys/net").join(name);
+    std::fs::write(&path, value).map_err(|source| NetlinkError::Sysctl { path, source })
+}
+
+#[cfg(test)]
+pub(crate) mod throwaway {
+    //! A network namespace that plays host for one test.
+
+    use std::future::Future;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    /// Runs `test` on a thread in a fresh network namespace with lo up; `None` (with the reason on stderr) without
+    /// the right to make one.
+    pub(crate) fn host<Ran: Future<Output = ()>>(test: impl FnOnce() -> Ran + Send + 'static) {
+        let thread = std::thread::spawn(move || {
+            if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
+                eprintln_skip(errno);
+                return;
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime needs no right").block_on(async {
+                let handle = super::connect().expect("netlink is always there");
+                super::set_up(&handle, 1).await.expect("lo has index 1");
+                test().await;
+            });
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "a skipped test says why")]
+    fn eprintln_skip(errno: nix::Error) {
+        eprintln!("skipped: cannot unshare a network namespace: {errno}");
+    }
+}

@@ -1,0 +1,6 @@
+//! Packet rules: `ruleset` decides them (pure), `encode` writes them as nf_tables messages (pure), `apply` sends a
+//! batch.
+
+pub mod apply;
+pub mod encode;
+pub mod ruleset;

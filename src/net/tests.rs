@@ -1,0 +1,218 @@
+//! Networks on the real kernel: a fresh namespace plays host, sandboxes talk to each other.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::Driver;
+use super::driver::DefaultRoute;
+use super::model::{
+    self, EndpointConfig, NetworkConfig, Protocol, Publication, State, SubnetConfig,
+};
+use super::netlink::{self, NetlinkError, throwaway};
+
+struct Machine {
+    driver: Driver,
+    state: State,
+    _folder: tempfile::TempDir,
+}
+
+impl Machine {
+    async fn with(networks: &[(&str, &str, bool)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut driver = Driver::open("test", folder.path()).unwrap();
+        let mut state = State::default();
+        for (id, subnet, internal) in networks {
+            let subnet: ipnet::IpNet = subnet.parse().unwrap();
+            let gateway = subnet.hosts().next().unwrap();
+            let network = NetworkConfig {
+                id: (*id).to_owned(),
+                name: (*id).to_owned(),
+                bridge: model::bridge_name("test", id),
+                subnets: vec![SubnetConfig { subnet, gateway }],
+                internal: *internal,
+                ipv6: gateway.is_ipv6(),
+            };
+            state.networks.insert((*id).to_owned(), network);
+        }
+        driver.apply_networks(&state.networks).await.unwrap();
+        driver.publish(&state).unwrap();
+        Machine { driver, state, _folder: folder }
+    }
+
+    async fn join(&mut self, container: &str, network: &str, address: &str) {
+        let endpoint = EndpointConfig {
+            container: container.to_owned(),
+            network: network.to_owned(),
+            addresses: vec![address.parse().unwrap()],
+            mac: None,
+            aliases: Vec::new(),
+            names: vec![container.to_owned()],
+        };
+        self.driver.create_sandbox(container).await.unwrap();
+        self.driver.connect(&endpoint, "eth0", DefaultRoute::Here).await.unwrap();
+        self.state.endpoints.push(endpoint);
+    }
+
+    fn publish(&mut self, host: &str, backends: &[&str]) {
+        let host: SocketAddr = host.parse().unwrap();
+        self.state.publications = vec![Publication {
+            host_ip: host.ip(),
+            host_port: host.port(),
+            protocol: Protocol::Tcp,
+            backends: backends.iter().map(|backend| backend.parse().unwrap()).collect(),
+        }];
+        self.driver.publish(&self.state).unwrap();
+    }
+
+    /// Serves `word` on port 80 of a container to every client.
+    async fn serve(&self, container: &str, word: &'static str) {
+        let path = self.driver.sandbox_path(container);
+        let listen = async || Ok::<_, NetlinkError>(TcpListener::bind("[::]:80").unwrap());
+        let listener = netlink::inside(&path, listen).await.unwrap();
+        std::thread::spawn(move || {
+            while let Ok((mut client, _)) = listener.accept() {
+                drop(client.write_all(word.as_bytes()));
+            }
+        });
+    }
+
+    async fn ask_from(&self, container: &str, target: &'static str) -> Option<String> {
+        let path = self.driver.sandbox_path(container);
+        netlink::inside(&path, async move || Ok::<_, NetlinkError>(ask(target))).await.unwrap()
+    }
+
+    async fn end(mut self) {
+        for endpoint in &self.state.endpoints {
+            self.driver.disconnect(&endpoint.container, &endpoint.network).await.unwrap();
+            self.driver.remove_sandbox(&endpoint.container).unwrap();
+        }
+        self.driver.remove_rules().unwrap();
+        self.driver.apply_networks(&Default::default()).await.unwrap();
+    }
+}
+
+fn ask(target: &str) -> Option<String> {
+    let mut stream =
+        TcpStream::connect_timeout(&target.parse().unwrap(), Duration::from_millis(400)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut word = String::new();
+    stream.read_to_string(&mut word).ok()?;
+    Some(word)
+}
+
+#[test]
+fn siblings_reach_each_other_and_other_networks_stay_closed() {
+    throwaway::host(async || {
+        let mut machine =
+            Machine::with(&[("front", "10.91.0.0/24", false), ("back", "10.92.0.0/24", false)])
+                .await;
+        machine.join("a", "front", "10.91.0.2/24").await;
+        machine.join("b", "front", "10.91.0.3/24").await;
+        machine.join("c", "back", "10.92.0.2/24").await;
+        machine.serve("a", "a").await;
+        assert_eq!(machine.ask_from("b", "10.91.0.2:80").await.as_deref(), Some("a"));
+        assert_eq!(machine.ask_from("c", "10.91.0.2:80").await, None);
+        assert_eq!(
+            ask("10.91.0.2:80").as_deref(),
+            Some("a"),
+            "the host itself reaches its containers"
+        );
+        machine.end().await;
+    });
+}
+
+#[test]
+fn a_published_port_answers_on_loopback_on_the_host_and_to_its_own_container() {
+    throwaway::host(async || {
+        let mut machine =
+            Machine::with(&[("front", "10.91.0.0/24", false), ("back", "10.92.0.0/24", false)])
+                .await;
+        machine.join("a", "front", "10.91.0.2/24").await;
+        machine.join("b", "front", "10.91.0.3/24").await;
+        machine.join("c", "back", "10.92.0.2/24").await;
+        machine.serve("a", "a").await;
+        machine.publish("0.0.0.0:8080", &["10.91.0.2:80"]);
+        assert_eq!(ask("127.0.0.1:8080").as_deref(), Some("a"));
+        assert_eq!(ask("10.91.0.1:8080").as_deref(), Some("a"));
+        for container in ["a", "b"] {
+            assert_eq!(
+                machine.ask_from(container, "10.91.0.1:8080").await.as_deref(),
+                Some("a"),
+                "{container}"
+            );
+        }
+        assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
+        machine.publish("127.0.0.1:8080", &["10.91.0.2:80"]);
+        assert_eq!(ask("127.0.0.1:8080").as_deref(), Some("a"));
+        assert_eq!(ask("10.91.0.1:8080"), None);
+        machine.publish("127.0.0.1:8080", &[]);
+        assert_eq!(ask("127.0.0.1:8080"), None);
+        machine.end().await;
+    });
+}
+
+#[test]
+fn a_balanced_port_reaches_every_backend_and_follows_a_swap() {
+    throwaway::host(async || {
+        let mut machine = Machine::with(&[("front", "10.91.0.0/24", false)]).await;
+        machine.join("a", "front", "10.91.0.2/24").await;
+        machine.join("b", "front", "10.91.0.3/24").await;
+        machine.serve("a", "a").await;
+        machine.serve("b", "b").await;
+        machine.publish("0.0.0.0:8080", &["10.91.0.2:80", "10.91.0.3:80"]);
+        let answers: std::collections::BTreeSet<_> =
+            (0..64).map(|_| ask("127.0.0.1:8080").unwrap()).collect();
+        assert_eq!(answers.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        machine.publish("0.0.0.0:8080", &["10.91.0.3:80"]);
+        assert!((0..16).all(|_| ask("127.0.0.1:8080").as_deref() == Some("b")));
+        machine.end().await;
+    });
+}
+
+#[test]
+fn an_ipv6_network_carries_traffic_and_published_ports() {
+    throwaway::host(async || {
+        let mut machine = Machine::with(&[("six", "fd91::/64", false)]).await;
+        machine.join("a", "six", "fd91::2/64").await;
+        machine.join("b", "six", "fd91::3/64").await;
+        machine.serve("a", "a").await;
+        machine.publish("[::]:8080", &["[fd91::2]:80"]);
+        assert_eq!(machine.ask_from("b", "[fd91::2]:80").await.as_deref(), Some("a"));
+        let NetworkConfig { subnets, .. } = &machine.state.networks["six"];
+        let gateway: IpAddr = subnets[0].gateway;
+        assert_eq!(ask(&SocketAddr::new(gateway, 8080).to_string()).as_deref(), Some("a"));
+        machine.end().await;
+    });
+}
+
+#[test]
+fn a_container_reaches_no_loopback_service_of_the_host() {
+    throwaway::host(async || {
+        let mut machine = Machine::with(&[("front", "10.91.0.0/24", false)]).await;
+        machine.join("a", "front", "10.91.0.2/24").await;
+        let listener = TcpListener::bind("0.0.0.0:7000").unwrap();
+        std::thread::spawn(move || {
+            while let Ok((mut client, _)) = listener.accept() {
+                drop(client.write_all(b"host"));
+            }
+        });
+        assert_eq!(machine.ask_from("a", "10.91.0.1:7000").await.as_deref(), Some("host"));
+        // A container may route 127/8 to us by itself; only the raw chain stands in between.
+        let path = machine.driver.sandbox_path("a");
+        let answer = netlink::inside(&path, async || {
+            let handle = netlink::connect()?;
+            let index = netlink::link_index(&handle, "eth0").await?;
+            netlink::write_sysctl("ipv4/conf/eth0/route_localnet", "1")?;
+            let route = rtnetlink::RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix([127, 9, 9, 9].into(), 32)
+                .gateway([10, 91, 0, 1].into())
+                .output_interface(index)
+                .build();
+            handle.route().add(route).execute().await.unwrap();
+            Ok::<_, NetlinkError>(ask("127.9.9.9:7000"))
+        });
+        assert_eq!(answer.await.unwrap(), None);
+        machine.end().await;
+    });
+}
