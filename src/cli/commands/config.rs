@@ -1,0 +1,119 @@
+//! `bargee config`: the merged stack as it is understood, or every mistake in it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::cli::exit;
+use crate::cli::stack_files::{self, ReadStack, StackArgs};
+use crate::diagnostic::{self, Colour};
+use crate::spec::emit;
+use crate::spec::stack::Stack;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    stack: StackArgs,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = Format::Yaml)]
+    format: Format,
+    /// Check only, print nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print the services' names, one a line
+    #[arg(long, conflicts_with_all = ["volumes", "networks", "images", "variables"])]
+    services: bool,
+    /// Print the volumes' names, one a line
+    #[arg(long, conflicts_with_all = ["networks", "images", "variables"])]
+    volumes: bool,
+    /// Print the networks' names, one a line
+    #[arg(long, conflicts_with_all = ["images", "variables"])]
+    networks: bool,
+    /// Print the images' references, one a line
+    #[arg(long, conflicts_with = "variables")]
+    images: bool,
+    /// Print the variables that the files use, and their values
+    #[arg(long)]
+    variables: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Yaml,
+    Json,
+}
+
+/// Reads, checks and prints. Exit code 1 when anything is wrong.
+pub fn run(args: &Args) -> ExitCode {
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let read = match stack_files::read(&args.stack, &environment) {
+        Ok(read) => read,
+        Err(error) => return failed(&error),
+    };
+    let mut stderr = anstream::stderr();
+    let colour = match anstream::AutoStream::choice(&io::stderr()) {
+        anstream::ColorChoice::Never => Colour::Never,
+        _ => Colour::Always,
+    };
+    for found in &read.diagnostics {
+        // Nobody is left to tell when standard error is closed; the exit code still says it.
+        drop(writeln!(stderr, "{}", diagnostic::render(found, &read.sources, colour)));
+    }
+    let Some(stack) = &read.stack else {
+        return ExitCode::from(exit::FAILURE);
+    };
+    if args.quiet {
+        return ExitCode::from(exit::OK);
+    }
+    match io::stdout().write_all(output(args, &read, stack).as_bytes()) {
+        Ok(()) => ExitCode::from(exit::OK),
+        // `bargee config | head` is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(exit::OK),
+        Err(error) => failed(&error),
+    }
+}
+
+fn output(args: &Args, read: &ReadStack, stack: &Stack) -> String {
+    if args.services {
+        return lines(stack.services.keys());
+    }
+    if args.volumes {
+        return lines(stack.volumes.keys());
+    }
+    if args.networks {
+        return lines(stack.networks.keys());
+    }
+    if args.images {
+        return lines(stack.services.values().map(|service| &service.container.image));
+    }
+    if args.variables {
+        let line = |(name, variable): (&String, &crate::spec::interpolate::Variable)| match &variable.value {
+            Some(value) => format!("{name}={value}"),
+            None => name.clone(),
+        };
+        return lines(read.variables.iter().map(line));
+    }
+    match args.format {
+        Format::Yaml => emit::to_yaml(&read.root),
+        Format::Json => format!("{:#}\n", emit::to_json(&read.root)),
+    }
+}
+
+fn lines<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| format!("{}\n", diagnostic::escape_controls(&item.to_string()))).collect()
+}
+
+fn failed(error: &dyn Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    drop(writeln!(io::stderr(), "error: {}", diagnostic::escape_controls(&text)));
+    ExitCode::from(exit::FAILURE)
+}

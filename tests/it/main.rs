@@ -1,0 +1,3 @@
+//! Tests of the binary as a user meets it, a file per theme.
+
+mod config;
