@@ -2,6 +2,9 @@
 
 pub mod container;
 pub mod digest;
+pub mod hash;
 pub mod name;
 pub mod node;
+pub mod reference;
 pub mod stack;
+pub mod value;
