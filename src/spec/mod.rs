@@ -2,9 +2,19 @@
 
 pub mod container;
 pub mod digest;
+pub mod env_file;
+mod extends;
 pub mod hash;
+mod include;
+pub mod interpolate;
+pub mod load;
+mod merge;
 pub mod name;
 pub mod node;
+mod rebase;
 pub mod reference;
 pub mod stack;
+pub mod toml;
+mod unique;
 pub mod value;
+pub mod yaml;

@@ -59,4 +59,25 @@ impl Node {
             _ => None,
         }
     }
+
+    /// As [`Node::get`], to change it.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.kind {
+            Kind::Mapping(entries) => {
+                entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the value under `key` out of a mapping.
+    pub fn remove(&mut self, key: &str) -> Option<Node> {
+        match &mut self.kind {
+            Kind::Mapping(entries) => {
+                let position = entries.iter().position(|entry| entry.key == key)?;
+                Some(entries.remove(position).value)
+            }
+            _ => None,
+        }
+    }
 }
