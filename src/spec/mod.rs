@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod digest;
+mod document;
 pub mod env_file;
 mod extends;
 pub mod hash;
@@ -16,5 +17,6 @@ pub mod reference;
 pub mod stack;
 pub mod toml;
 mod unique;
+pub mod validate;
 pub mod value;
 pub mod yaml;
