@@ -5,6 +5,7 @@
 //! `tests/tidy.rs` holds this table.
 
 pub mod api;
+pub mod cli;
 pub mod diagnostic;
 pub mod engine;
 pub mod images;

@@ -1,3 +1,9 @@
 //! The composition root.
 
-fn main() {}
+use std::process::ExitCode;
+
+use bargee::cli;
+
+fn main() -> ExitCode {
+    cli::main()
+}

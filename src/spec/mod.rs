@@ -2,9 +2,11 @@
 
 pub mod container;
 pub mod digest;
+mod document;
 pub mod emit;
 pub mod env_file;
 mod extends;
+pub mod hash;
 mod include;
 pub mod interpolate;
 pub mod load;
@@ -12,7 +14,10 @@ mod merge;
 pub mod name;
 pub mod node;
 mod rebase;
+pub mod reference;
 pub mod stack;
 pub mod toml;
 mod unique;
+pub mod validate;
+pub mod value;
 pub mod yaml;
