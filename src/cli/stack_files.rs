@@ -82,7 +82,10 @@ pub struct ReadStack {
 ///
 /// # Errors
 /// A file is missing or unreadable. Mistakes inside the files are diagnostics instead.
-pub fn read(args: &StackArgs, environment: &BTreeMap<String, String>) -> Result<ReadStack, StackError> {
+pub fn read(
+    args: &StackArgs,
+    environment: &BTreeMap<String, String>,
+) -> Result<ReadStack, StackError> {
     let current = std::env::current_dir().map_err(|source| StackError::CurrentFolder { source })?;
     let paths = choose(args, environment, &current)?;
     let folder = match &args.project_directory {
@@ -92,11 +95,13 @@ pub fn read(args: &StackArgs, environment: &BTreeMap<String, String>) -> Result<
     let environment = with_env_files(args, environment, &current, &folder)?;
     let mut inputs = Vec::new();
     for path in &paths {
-        let text = read_text(path).map_err(|source| StackError::Read { path: path.clone(), source })?;
+        let text =
+            read_text(path).map_err(|source| StackError::Read { path: path.clone(), source })?;
         inputs.push(Input { path: path.to_string_lossy().into_owned(), text });
     }
-    let disk = Disk { environment: &environment };
-    let Loaded { root, sources, mut diagnostics, variables } = load::load(&inputs, &environment, &disk);
+    let disk = Disk;
+    let Loaded { root, sources, mut diagnostics, variables } =
+        load::load(&inputs, &environment, &disk);
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Ok(ReadStack { sources, root, stack: None, diagnostics, variables });
     }
@@ -160,14 +165,17 @@ fn with_env_files(
 ) -> Result<BTreeMap<String, String>, StackError> {
     let mut all = BTreeMap::new();
     let dotenv = folder.join(".env");
-    let disabled = environment.get("COMPOSE_DISABLE_ENV_FILE").is_some_and(|value| value == "1" || value == "true");
+    let disabled = environment
+        .get("COMPOSE_DISABLE_ENV_FILE")
+        .is_some_and(|value| value == "1" || value == "true");
     let paths: Vec<PathBuf> = if args.env_file.is_empty() {
         Some(dotenv).filter(|path| path.exists() && !disabled).into_iter().collect()
     } else {
         args.env_file.iter().map(|path| current.join(path)).collect()
     };
     for path in paths {
-        let text = read_text(&path).map_err(|source| StackError::Read { path: path.clone(), source })?;
+        let text =
+            read_text(&path).map_err(|source| StackError::Read { path: path.clone(), source })?;
         let lookup = |name: &str| environment.get(name).cloned();
         let pairs = env_file::parse(&text, &lookup)
             .map_err(|source| StackError::EnvFile { path: path.clone(), source })?;
@@ -196,45 +204,46 @@ fn stack_name(
         Some(Kind::Scalar(scalar)) => Some(scalar.text.clone()),
         _ => None,
     };
-    let from_environment = environment.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty()).cloned();
-    let chosen = args.project_name.clone().or(from_environment).or(written).unwrap_or_else(|| normalised(folder));
+    let from_environment =
+        environment.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty()).cloned();
+    let chosen = args
+        .project_name
+        .clone()
+        .or(from_environment)
+        .or(written)
+        .unwrap_or_else(|| normalised(folder));
     StackName::try_from(chosen).map_err(|source| StackError::Name { source })
 }
 
 fn normalised(folder: &Path) -> String {
-    let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
-    let kept: String =
-        name.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_')).collect();
+    let name =
+        folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
+    let kept: String = name
+        .chars()
+        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'))
+        .collect();
     kept.trim_start_matches(['-', '_']).to_owned()
 }
 
 /// The user's disk. Only regular files of a bounded size are read: a fifo would hang, a device never end.
 #[derive(Debug)]
-struct Disk<'a> {
-    environment: &'a BTreeMap<String, String>,
-}
+struct Disk;
 
-impl load::Files for Disk<'_> {
+impl load::Files for Disk {
     fn read(&self, path: &str) -> io::Result<String> {
         read_text(Path::new(path))
     }
 }
 
-impl validate::Files for Disk<'_> {
+impl validate::Files for Disk {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         read_bytes(Path::new(path)).map_err(|error| error.to_string())
-    }
-
-    fn read_env(&self, path: &str, raw: bool) -> Result<Vec<(String, Option<String>)>, String> {
-        let text = read_text(Path::new(path)).map_err(|error| error.to_string())?;
-        let lookup = |name: &str| self.environment.get(name).cloned();
-        let pairs = if raw { env_file::parse_raw(&text) } else { env_file::parse(&text, &lookup) };
-        pairs.map_err(|error| error.to_string())
     }
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read_bytes(path)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    String::from_utf8(read_bytes(path)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {

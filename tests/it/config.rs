@@ -50,7 +50,8 @@ fn assert_says(message: &str, place: &str, excerpt: &str, words: &[&str]) {
 
 #[test]
 fn a_good_file_is_printed_with_its_variables_filled_in() {
-    let folder = folder_with("services:\n  web:\n    image: nginx:${TAG:-alpine}\n    ports: ['8080:80']\n");
+    let folder =
+        folder_with("services:\n  web:\n    image: nginx:${TAG:-alpine}\n    ports: ['8080:80']\n");
     fs::write(folder.path().join(".env"), "TAG=1.27\n").expect("a file is written");
     let output = bargee(folder.path(), &["config"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -111,7 +112,8 @@ fn a_key_that_is_given_twice_is_shown() {
 
 #[test]
 fn every_mistake_of_a_file_is_reported_at_once() {
-    let message = refusal("services:\n  web:\n    imgae: a\n  db:\n    image: b\n    networks: [nowhere]\n");
+    let message =
+        refusal("services:\n  web:\n    imgae: a\n  db:\n    image: b\n    networks: [nowhere]\n");
     assert_says(&message, "3:5", "imgae: a", &[]);
     assert_says(&message, "6:", "networks: [nowhere]", &[]);
 }
@@ -137,7 +139,8 @@ fn a_billion_laughs_are_refused_quickly() {
 #[test]
 fn a_fifo_as_env_file_is_refused_and_does_not_hang() {
     let folder = folder_with("services:\n  web:\n    image: a\n    env_file: pipe\n");
-    let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status().expect("mkfifo starts");
+    let made =
+        Command::new("mkfifo").arg(folder.path().join("pipe")).status().expect("mkfifo starts");
     assert!(made.success());
     let message = refusal_in(&folder);
     assert_says(&message, "4:", "env_file: pipe", &["regular file"]);

@@ -55,8 +55,8 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let mut stderr = anstream::stderr();
     let colour = match anstream::AutoStream::choice(&io::stderr()) {
-        anstream::ColorChoice::Never => Colour::Never,
-        _ => Colour::Always,
+        anstream::ColorChoice::Never => Colour::Plain,
+        _ => Colour::Ansi,
     };
     for found in &read.diagnostics {
         // Nobody is left to tell when standard error is closed; the exit code still says it.
@@ -90,9 +90,11 @@ fn output(args: &Args, read: &ReadStack, stack: &Stack) -> String {
         return lines(stack.services.values().map(|service| &service.container.image));
     }
     if args.variables {
-        let line = |(name, variable): (&String, &crate::spec::interpolate::Variable)| match &variable.value {
-            Some(value) => format!("{name}={value}"),
-            None => name.clone(),
+        let line = |(name, variable): (&String, &crate::spec::interpolate::Variable)| {
+            match &variable.value {
+                Some(value) => format!("{name}={value}"),
+                None => name.clone(),
+            }
         };
         return lines(read.variables.iter().map(line));
     }
