@@ -106,13 +106,16 @@ fn reported(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// The variables that a file sees; shared, because every file and service carries them.
+type Environment = Rc<BTreeMap<String, String>>;
+
 /// Where a file stands, and what it sees.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     pub(super) path: String,
     /// The folder that its relative paths start from.
     pub(super) dir: String,
-    pub(super) env: Rc<BTreeMap<String, String>>,
+    pub(super) env: Environment,
     /// The files that include this one, outermost first, each with the place where it does.
     pub(super) includes: Vec<(String, Span)>,
 }
@@ -124,7 +127,7 @@ pub(super) struct Loader<'a> {
     pub(super) diagnostics: Vec<Diagnostic>,
     variables: Variables,
     /// The services of files that are extended, by path and environment.
-    extended: BTreeMap<(String, Rc<BTreeMap<String, String>>), Option<Rc<Services>>>,
+    extended: BTreeMap<(String, Environment), Option<Rc<Services>>>,
     read: usize,
     copied: usize,
 }
@@ -601,5 +604,22 @@ mod tests {
         let start = std::time::Instant::now();
         assert_eq!(codes(2, &[("a.yaml", &text), ("b.yaml", &text)]), Vec::<&str>::new());
         assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn no_text_makes_loading_or_rendering_panic(text in "[-?:,{}\\[\\]&*!|>'\"%@`#$<= \n\tab1~\u{e4}\u{feff}\r]{0,60}") {
+            for path in ["a.yaml", "a.toml"] {
+                let loaded = load_some(1, &[(path, &text)]);
+                for diagnostic in &loaded.diagnostics {
+                    crate::diagnostic::render(diagnostic, &loaded.sources, crate::diagnostic::Colour::Plain);
+                }
+                let _ = crate::diagnostic::to_json(&loaded.diagnostics, &loaded.sources);
+            }
+            let _ = crate::spec::env_file::parse(&text, &|_| None);
+            let _ = crate::spec::env_file::parse_raw(&text);
+        }
     }
 }
