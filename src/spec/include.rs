@@ -3,6 +3,7 @@
 //! <https://docs.docker.com/reference/compose-file/include/>
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use super::env_file;
 use super::load::{Context, Loader};
@@ -77,7 +78,7 @@ fn load(loader: &mut Loader<'_>, include: &Include, context: &Context) -> Option
     let (first, _) = include.paths.first()?;
     let folder = include.project_directory.clone().unwrap_or_else(|| parent(first).to_owned());
     let dir = join(&context.dir, &folder);
-    let env = environment(loader, include, context, &dir)?;
+    let env = Rc::new(environment(loader, include, context, &dir)?);
     let mut includes = context.includes.clone();
     includes.push((context.path.clone(), include.span));
     let mut model: Option<Node> = None;

@@ -17,7 +17,7 @@ use crate::diagnostic::{Diagnostic, FileId, SourceMap, Span};
 const MAX_FILES: usize = 256;
 
 /// What all `extends` of a stack may copy, weighed as aliases are.
-const MAX_COPIES: usize = 500_000;
+const MAX_COPIES: usize = 200_000;
 /// How many errors, and how many warnings, are reported.
 const MAX_REPORTED: usize = 100;
 
@@ -65,6 +65,7 @@ pub fn load(files: &[Input], env: &BTreeMap<String, String>, reader: &dyn Files)
         copied: 0,
     };
     let dir = files.first().map_or(".", |first| parent(&first.path)).to_owned();
+    let env = Rc::new(env.clone());
     let mut root: Option<Node> = None;
     for input in files {
         let context = Context {
@@ -105,13 +106,16 @@ fn reported(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// The variables that a file sees; shared, because every file and service carries them.
+type Environment = Rc<BTreeMap<String, String>>;
+
 /// Where a file stands, and what it sees.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     pub(super) path: String,
     /// The folder that its relative paths start from.
     pub(super) dir: String,
-    pub(super) env: BTreeMap<String, String>,
+    pub(super) env: Environment,
     /// The files that include this one, outermost first, each with the place where it does.
     pub(super) includes: Vec<(String, Span)>,
 }
@@ -122,8 +126,8 @@ pub(super) struct Loader<'a> {
     sources: SourceMap,
     pub(super) diagnostics: Vec<Diagnostic>,
     variables: Variables,
-    /// The services of files that are extended, by path.
-    extended: BTreeMap<String, Option<Rc<Services>>>,
+    /// The services of files that are extended, by path and environment.
+    extended: BTreeMap<(String, Environment), Option<Rc<Services>>>,
     read: usize,
     copied: usize,
 }
@@ -144,13 +148,14 @@ impl Loader<'_> {
         span: Span,
         context: &Context,
     ) -> Option<Rc<Services>> {
-        if let Some(known) = self.extended.get(path) {
+        let key = (path.to_owned(), context.env.clone());
+        if let Some(known) = self.extended.get(&key) {
             return known.clone();
         }
         let there = Context { path: path.to_owned(), ..context.clone() };
         let root = self.open(path, span).and_then(|text| self.parse(&text, &there));
         let services = root.map(|root| Rc::new(extends::services(&root)));
-        self.extended.insert(path.to_owned(), services.clone());
+        self.extended.insert(key, services.clone());
         services
     }
 
@@ -550,8 +555,8 @@ mod tests {
 
     #[test]
     fn extends_cannot_multiply_a_large_service() {
-        let mut text = format!("services:\n  big: {{cap_add: [{}]}}\n", "A,".repeat(20_000));
-        for number in 0..20_000 {
+        let mut text = format!("services:\n  big: {{cap_add: [{}]}}\n", "A,".repeat(5_000));
+        for number in 0..5_000 {
             text.push_str(&format!("  s{number}: {{extends: big}}\n"));
         }
         let start = std::time::Instant::now();
@@ -570,5 +575,51 @@ mod tests {
         assert_eq!(codes(1, &[("a.yaml", "# nothing\n")]), ["empty-file"]);
         assert_eq!(codes(1, &[("a.yaml", "- a\n")]), ["not-a-mapping"]);
         assert!(!load_some(0, &[]).has_errors());
+    }
+
+    #[test]
+    fn a_file_extended_under_two_environments_is_read_under_both() {
+        let loaded = load_some(
+            1,
+            &[
+                ("s.yaml", "include: [a/a.yaml, b/b.yaml]"),
+                ("a/a.yaml", "services: {a: {extends: {file: ../base.yaml, service: x}}}"),
+                ("b/b.yaml", "services: {b: {extends: {file: ../base.yaml, service: x}}}"),
+                ("a/.env", "OWN=of-a"),
+                ("b/.env", "OWN=of-b"),
+                ("base.yaml", "services: {x: {image: $OWN}}"),
+            ],
+        );
+        assert_eq!(flat(&loaded.root), "{services: {a: {image: of-a}, b: {image: of-b}}}");
+    }
+
+    #[test]
+    fn a_long_file_of_small_services_loads_quickly() {
+        let mut text = "services:\n".to_owned();
+        for number in 0..5_000 {
+            text.push_str(&format!(
+                "  s{number}:\n    image: x:${{TAG}}\n    ports: [\"{number}:80\"]\n"
+            ));
+        }
+        let start = std::time::Instant::now();
+        assert_eq!(codes(2, &[("a.yaml", &text), ("b.yaml", &text)]), Vec::<&str>::new());
+        assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn no_text_makes_loading_or_rendering_panic(text in "[-?:,{}\\[\\]&*!|>'\"%@`#$<= \n\tab1~\u{e4}\u{feff}\r]{0,60}") {
+            for path in ["a.yaml", "a.toml"] {
+                let loaded = load_some(1, &[(path, &text)]);
+                for diagnostic in &loaded.diagnostics {
+                    crate::diagnostic::render(diagnostic, &loaded.sources, crate::diagnostic::Colour::Plain);
+                }
+                let _ = crate::diagnostic::to_json(&loaded.diagnostics, &loaded.sources);
+            }
+            let _ = crate::spec::env_file::parse(&text, &|_| None);
+            let _ = crate::spec::env_file::parse_raw(&text);
+        }
     }
 }

@@ -98,20 +98,19 @@ fn path_at(node: &mut Node, key: &str, dir: &str) {
 }
 
 fn rewrite(node: &mut Node, dir: &str) {
-    if let Kind::Scalar(scalar) = &mut node.kind {
-        if is_relative(&scalar.text) {
-            scalar.text = join(dir, &scalar.text);
-        }
+    if let Kind::Scalar(scalar) = &mut node.kind
+        && is_relative(&scalar.text)
+    {
+        scalar.text = join(dir, &scalar.text);
     }
 }
 
 fn rewrite_behind(node: &mut Node, separator: char, dir: &str) {
-    if let Kind::Scalar(scalar) = &mut node.kind {
-        if let Some((name, path)) =
+    if let Kind::Scalar(scalar) = &mut node.kind
+        && let Some((name, path)) =
             scalar.text.split_once(separator).filter(|(_, path)| is_relative(path))
-        {
-            scalar.text = format!("{name}{separator}{}", join(dir, path));
-        }
+    {
+        scalar.text = format!("{name}{separator}{}", join(dir, path));
     }
 }
 

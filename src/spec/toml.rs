@@ -45,13 +45,19 @@ fn too_deep(span: Span) -> Diagnostic {
     Diagnostic::error("too-deep", span, format!("nesting is deeper than {MAX_DEPTH} levels"))
 }
 
-/// Finds a line whose dotted key would nest deeper than a tree may; the parser itself has no limit on them.
+/// Finds a dotted key that would nest deeper than a tree may; the parser itself has no limit on them.
+///
+/// Such a key is a table's header, or stands before a `=` in its line, also in an inline table.
 fn too_many_dots(file: FileId, text: &str) -> Option<Span> {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        let key = line.split_once('=').map_or(line, |(key, _)| key);
-        if key.matches('.').count() > MAX_DEPTH && !key.trim_start().starts_with(['#', '"', '\'']) {
-            return Some(Span { file, start, end: start + key.trim_end().len() });
+        let header = line.trim_start().starts_with('[');
+        let mut at = start;
+        for part in line.split_inclusive('=') {
+            if (header || part.ends_with('=')) && part.matches('.').count() > MAX_DEPTH {
+                return Some(Span { file, start: at, end: at + part.trim_end().len() });
+            }
+            at += part.len();
         }
         start += line.len();
     }
@@ -148,6 +154,8 @@ mod tests {
             format!("a = {}1{}", "{a=".repeat(10_000), "}".repeat(10_000)),
             format!("{}a = 1", "a.".repeat(10_000)),
             format!("[{}a]", "a.".repeat(10_000)),
+            format!("{}a = 1", "\"a\".".repeat(10_000)),
+            format!("x = {{{}a = 1}}", "a.".repeat(10_000)),
         ] {
             assert!(!codes(&text).is_empty());
         }
