@@ -361,6 +361,10 @@ fn read_env_files(
         match env_file(file, context) {
             Ok(pairs) if file.labels => {
                 for (key, value) in pairs {
+                    if key.starts_with("com.docker.compose.") {
+                        let problem = format!("{}: the label {key} is reserved", loose.path);
+                        report.push(Diagnostic::error("reserved-label", file.span, problem));
+                    }
                     service
                         .container
                         .labels

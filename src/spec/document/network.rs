@@ -83,17 +83,17 @@ fn ipam(place: &Place<'_>, report: &mut Report) -> Vec<SubnetSpec> {
 fn subnet(place: &Place<'_>, report: &mut Report) -> Option<SubnetSpec> {
     let mut fields = place.fields(report)?;
     let subnet: Option<ipnet::IpNet> =
-        fields.get("subnet").and_then(|place| place.from_text(report, "a subnet"));
+        fields.get("subnet").and_then(|place| place.convert(report, "a subnet"));
     let gateway_place = fields.get("gateway");
     let gateway =
-        gateway_place.as_ref().and_then(|place| place.from_text::<IpAddr>(report, "an address"));
+        gateway_place.as_ref().and_then(|place| place.convert::<IpAddr>(report, "an address"));
     let range_place = fields.get("ip_range");
     let ip_range =
-        range_place.as_ref().and_then(|place| place.from_text::<ipnet::IpNet>(report, "a subnet"));
+        range_place.as_ref().and_then(|place| place.convert::<ipnet::IpNet>(report, "a subnet"));
     let mut reserved = Vec::new();
     if let Some(place) = fields.get("aux_addresses") {
         for (_, place) in place.entries(report) {
-            reserved.extend(place.from_text::<IpAddr>(report, "an address"));
+            reserved.extend(place.convert::<IpAddr>(report, "an address"));
         }
     }
     fields.finish(report);

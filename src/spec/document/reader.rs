@@ -118,11 +118,11 @@ impl<'n> Place<'n> {
     }
 
     pub(crate) fn integer<T: FromStr>(&self, report: &mut Report) -> Option<T> {
-        self.from_text(report, "a number that fits here")
+        self.convert(report, "a number that fits here")
     }
 
     /// Reads what parses by itself, such as an address; `expected` says what that is.
-    pub(crate) fn from_text<T: FromStr>(&self, report: &mut Report, expected: &str) -> Option<T> {
+    pub(crate) fn convert<T: FromStr>(&self, report: &mut Report, expected: &str) -> Option<T> {
         let text = self.text(report)?;
         let value = text.trim().parse().ok();
         if value.is_none() {

@@ -148,9 +148,9 @@ fn endpoint(place: &Place<'_>, report: &mut Report) -> (i64, Endpoint) {
     let Some(mut fields) = place.fields(report) else { return (0, endpoint) };
     endpoint.aliases = fields.get("aliases").map(|place| place.texts(report)).unwrap_or_default();
     endpoint.ipv4 =
-        fields.get("ipv4_address").and_then(|place| place.from_text(report, "an IPv4 address"));
+        fields.get("ipv4_address").and_then(|place| place.convert(report, "an IPv4 address"));
     endpoint.ipv6 =
-        fields.get("ipv6_address").and_then(|place| place.from_text(report, "an IPv6 address"));
+        fields.get("ipv6_address").and_then(|place| place.convert(report, "an IPv6 address"));
     endpoint.mac = fields.get("mac_address").and_then(|place| mac_address(&place, report));
     endpoint.driver_opts =
         fields.get("driver_opts").map(|place| place.map(report)).unwrap_or_default();

@@ -12,6 +12,7 @@ impl Files for Fake {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         match path {
             "/srv/app/web.env" => Ok(b"A=file\nB=file\n".to_vec()),
+            "/srv/app/labels" => Ok(b"com.docker.compose.oneoff=True\n".to_vec()),
             "/srv/app/key" => Ok(b"hush".to_vec()),
             _ => Err("no such file".to_owned()),
         }
@@ -214,6 +215,7 @@ fn contradictions_are_refused() {
     assert_eq!(codes("network_mode: host\nnetworks: [default]"), ["conflict"]);
     assert_eq!(codes("container_name: x\nscale: 2"), ["conflict"]);
     assert_eq!(codes("labels: {com.docker.compose.project: x}"), ["reserved-label"]);
+    assert_eq!(codes("label_file: labels"), ["reserved-label"]);
     assert_eq!(codes("cap_drop: [NET_RAWW]"), ["invalid-value"]);
     assert_eq!(codes("depends_on: [ghost]"), ["undefined"]);
     assert_eq!(codes("provider: {type: x}"), ["unsupported"]);
