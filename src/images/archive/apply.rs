@@ -121,7 +121,9 @@ impl Layer<'_> {
             match part {
                 b"" | b"." => {}
                 b".." => {
-                    return Err(ApplyError::EscapesRootfs { entry: OsStr::from_bytes(path).into() });
+                    return Err(ApplyError::EscapesRootfs {
+                        entry: OsStr::from_bytes(path).into(),
+                    });
                 }
                 _ if components.len() >= self.limits.depth => {
                     return Err(ApplyError::TooMuch {

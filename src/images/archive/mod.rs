@@ -3,6 +3,8 @@
 pub(crate) mod apply;
 pub(crate) mod compression;
 pub(crate) mod docker;
+#[cfg(test)]
+mod hostile;
 pub(crate) mod oci;
 pub(crate) mod read;
 pub(crate) mod staged;

@@ -3,6 +3,8 @@
 pub(crate) mod blobs;
 pub(crate) mod layers;
 mod open;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub(crate) use blobs::digest_of;
