@@ -1,0 +1,3 @@
+//! Turning unpacked layers into the root of a container.
+
+pub mod overlay;
