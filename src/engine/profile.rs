@@ -53,7 +53,7 @@ const REST: [&str; 27] = [
     "CAP_WAKE_ALARM",
 ];
 
-pub const MASKED: [&str; 13] = [
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -66,11 +66,16 @@ pub const MASKED: [&str; 13] = [
     "/proc/timer_stats",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
-    "/proc/kallsyms",
 ];
 
-pub const READONLY: [&str; 5] =
+pub(super) const READONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Returns the paths that are hidden: docker's, and kernel addresses too in our own profiles.
+pub(super) fn masked_paths(profile: Profile) -> Vec<&'static str> {
+    let ours = (profile != Profile::Docker).then_some("/proc/kallsyms");
+    MASKED.into_iter().chain(ours).collect()
+}
 
 /// Character devices of every container: path, major, minor (devices.txt of the kernel).
 const NODES: [(&str, u32, u32); 6] = [
@@ -185,6 +190,10 @@ mod tests {
         assert_eq!(caps(Profile::Bargee, &[], &[]).len(), 11);
         assert!(!caps(Profile::Strict, &[], &[]).contains(&"CAP_NET_RAW".to_owned()));
         assert_eq!(every().count(), 41);
+        assert_eq!(
+            (masked_paths(Profile::Docker).len(), masked_paths(Profile::Strict).len()),
+            (12, 13)
+        );
     }
 
     #[test]

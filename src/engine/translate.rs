@@ -118,6 +118,20 @@ pub fn translate(
     Ok(config)
 }
 
+/// Returns the text of `config.json`, the same for the same config: `oci-spec` keeps sets and maps unordered,
+/// and drift is found by comparing with what was written.
+pub fn to_json(config: &Spec) -> Result<String, TranslateError> {
+    let failed = |error: serde_json::Error| TranslateError::Unrepresentable(error.to_string());
+    let mut config = serde_json::to_value(config).map_err(failed)?;
+    config.sort_all_objects();
+    if let Some(sets) = config.pointer_mut("/process/capabilities").and_then(Value::as_object_mut) {
+        for set in sets.values_mut().filter_map(Value::as_array_mut) {
+            set.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+        }
+    }
+    serde_json::to_string_pretty(&config).map_err(failed)
+}
+
 /// Docker's `--security-opt` words that bear on the config.
 #[derive(Debug, Default)]
 struct SecurityOptions {
@@ -258,10 +272,10 @@ fn linux(
     options: &SecurityOptions,
 ) -> Result<Value, TranslateError> {
     let open = spec.privileged || options.paths_unconfined;
-    let paths = |asked: &Option<Vec<String>>, default: &[&str]| match asked {
+    let paths = |asked: &Option<Vec<String>>, default: Vec<&str>| match asked {
         _ if open => Vec::new(),
         Some(asked) => asked.clone(),
-        None => default.iter().map(|path| (*path).to_owned()).collect(),
+        None => default.into_iter().map(str::to_owned).collect(),
     };
     let mut devices = profile::device_nodes();
     for device in &resolved.devices {
@@ -281,8 +295,8 @@ fn linux(
         "namespaces": namespaces(spec, resolved),
         "sysctl": sysctls(spec, resolved),
         "devices": devices,
-        "maskedPaths": paths(&spec.masked_paths, &profile::MASKED),
-        "readonlyPaths": paths(&spec.readonly_paths, &profile::READONLY),
+        "maskedPaths": paths(&spec.masked_paths, profile::masked_paths(spec.profile)),
+        "readonlyPaths": paths(&spec.readonly_paths, profile::READONLY.to_vec()),
         "resources": {
             "devices": device_rules(spec, resolved)?,
             "memory": memory(&spec.resources),
@@ -474,7 +488,7 @@ mod tests {
     #[test]
     fn the_default_container_has_dockers_config() {
         let config = translate(&ContainerSpec::default(), &image(), &resolved(), None).unwrap();
-        insta::assert_snapshot!(serde_json::to_string_pretty(&config).unwrap());
+        insta::assert_snapshot!(to_json(&config).unwrap());
     }
 
     #[test]
