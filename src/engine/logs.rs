@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     fn line(number: u32) -> String {
-        let stream = if number % 2 == 0 { "stderr" } else { "stdout" };
+        let stream = if number.is_multiple_of(2) { "stderr" } else { "stdout" };
         format!(
             "{{\"log\":\"{number}\\n\",\"stream\":\"{stream}\",\"time\":\"2026-01-01T00:00:{number:02}.5Z\"}}\n"
         )

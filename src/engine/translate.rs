@@ -36,6 +36,8 @@ pub struct Resolved {
     /// Hard limits of this host that can't be raised, by name (`nofile`).
     pub hard_limits: BTreeMap<String, u64>,
     pub cgroup_v2: bool,
+    /// Paths of this machine to hide besides the profile's: docker's `thermal_throttle` of each CPU.
+    pub masked_too: Vec<String>,
     pub default_pids_limit: i64,
     pub default_nofile: [u64; 2],
     /// The profile to confine with where the host has AppArmor.
@@ -277,6 +279,8 @@ fn linux(
         Some(asked) => asked.clone(),
         None => default.into_iter().map(str::to_owned).collect(),
     };
+    let mut masked = profile::masked_paths(spec.profile);
+    masked.extend(resolved.masked_too.iter().map(String::as_str));
     let mut devices = profile::device_nodes();
     for device in &resolved.devices {
         devices.retain(|known| known["path"] != device.path.as_str());
@@ -295,7 +299,7 @@ fn linux(
         "namespaces": namespaces(spec, resolved),
         "sysctl": sysctls(spec, resolved),
         "devices": devices,
-        "maskedPaths": paths(&spec.masked_paths, profile::masked_paths(spec.profile)),
+        "maskedPaths": paths(&spec.masked_paths, masked),
         "readonlyPaths": paths(&spec.readonly_paths, profile::READONLY.to_vec()),
         "resources": {
             "devices": device_rules(spec, resolved)?,

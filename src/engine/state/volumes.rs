@@ -132,7 +132,7 @@ mod tests {
             created_at: 1,
         };
         database.write(Durability::Process, |tx| insert(tx, &volume)).unwrap();
-        assert_eq!(unfinished(database.read()).unwrap(), [volume.clone()]);
+        assert_eq!(unfinished(database.read()).unwrap(), std::slice::from_ref(&volume));
         let again = database.write(Durability::Process, |tx| insert(tx, &volume));
         assert!(matches!(again, Err(StateError::NameTaken { .. })));
         database.write(Durability::Process, |tx| set_phase(tx, "v", Phase::Ready)).unwrap();
