@@ -1,0 +1,230 @@
+//! Stacks, every revision that was applied, and jobs that are done.
+//!
+//! What a revision holds is its submitter's business: JSON with sources, used variables, the resolved stack
+//! and the pinned digests, so that a boot needs no environment.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::StateError;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack {
+    pub name: String,
+    /// Where it comes from; another source may not take the name.
+    pub source: String,
+    /// False after `down`, until the row goes.
+    pub wanted: bool,
+    /// Why its loop stands still, if it does.
+    pub frozen: Option<String>,
+    pub created_at: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    pub stack: String,
+    /// From 1, without gaps.
+    pub number: u32,
+    /// Of `content`; tells a revision that failed before.
+    pub digest: String,
+    pub content: String,
+    pub outcome: Outcome,
+    pub created_at: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Applying,
+    Good,
+    Bad,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Applying => "applying",
+            Self::Good => "good",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// Inserts the stack or replaces what is known of it; its revisions stay.
+pub fn put(connection: &Connection, stack: &Stack) -> Result<(), StateError> {
+    connection
+        .execute(
+            "INSERT INTO stacks (name, source, wanted, frozen, created_at) VALUES (?,?,?,?,?) \
+             ON CONFLICT (name) DO UPDATE SET source = excluded.source, wanted = excluded.wanted, \
+             frozen = excluded.frozen",
+            params![stack.name, stack.source, stack.wanted, stack.frozen, stack.created_at],
+        )
+        .map(drop)
+        .map_err(StateError::on("write a stack"))
+}
+
+pub fn get(connection: &Connection, name: &str) -> Result<Option<Stack>, StateError> {
+    connection
+        .prepare_cached(
+            "SELECT name, source, wanted, frozen, created_at FROM stacks WHERE name = ?",
+        )
+        .and_then(|mut statement| statement.query_row([name], read).optional())
+        .map_err(StateError::on("read a stack"))
+}
+
+/// Returns all stacks, by name.
+pub fn list(connection: &Connection) -> Result<Vec<Stack>, StateError> {
+    connection
+        .prepare_cached("SELECT name, source, wanted, frozen, created_at FROM stacks ORDER BY name")
+        .and_then(|mut statement| statement.query_map([], read)?.collect())
+        .map_err(StateError::on("list the stacks"))
+}
+
+/// Removes a stack with its revisions. Finished jobs stay: their data is in volumes, which stay too.
+pub fn delete(connection: &Connection, name: &str) -> Result<(), StateError> {
+    connection
+        .execute("DELETE FROM stacks WHERE name = ?", [name])
+        .map(drop)
+        .map_err(StateError::on("remove a stack's row"))
+}
+
+/// Adds a revision in the state `applying` and returns its number.
+pub fn add_revision(
+    connection: &Connection,
+    stack: &str,
+    digest: &str,
+    content: &str,
+    at: i64,
+) -> Result<u32, StateError> {
+    connection
+        .query_row(
+            "INSERT INTO revisions (stack, number, digest, content, outcome, created_at) \
+             SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3, 'applying', ?4 FROM revisions WHERE stack = ?1 \
+             RETURNING number",
+            params![stack, digest, content, at],
+            |row| row.get(0),
+        )
+        .map_err(StateError::on("write a revision"))
+}
+
+pub fn set_outcome(
+    connection: &Connection,
+    stack: &str,
+    number: u32,
+    outcome: Outcome,
+) -> Result<(), StateError> {
+    connection
+        .execute(
+            "UPDATE revisions SET outcome = ? WHERE stack = ? AND number = ?",
+            params![outcome.word(), stack, number],
+        )
+        .map(drop)
+        .map_err(StateError::on("write a revision's outcome"))
+}
+
+/// Returns a stack's revisions, newest first.
+pub fn revisions(connection: &Connection, stack: &str) -> Result<Vec<Revision>, StateError> {
+    connection
+        .prepare_cached(
+            "SELECT stack, number, digest, content, outcome, created_at FROM revisions WHERE stack = ? \
+             ORDER BY number DESC",
+        )
+        .and_then(|mut statement| statement.query_map([stack], read_revision)?.collect())
+        .map_err(StateError::on("list a stack's revisions"))
+}
+
+/// Records a job that ended well, by the digest of everything it was made of.
+pub fn finish_job(
+    connection: &Connection,
+    stack: &str,
+    service: &str,
+    input: &str,
+    at: i64,
+) -> Result<(), StateError> {
+    connection
+        .execute(
+            "INSERT OR REPLACE INTO jobs (stack, service, input, finished_at) VALUES (?,?,?,?)",
+            params![stack, service, input, at],
+        )
+        .map(drop)
+        .map_err(StateError::on("write a finished job"))
+}
+
+/// Returns when this very job ended well, if it did.
+pub fn job_finished(
+    connection: &Connection,
+    stack: &str,
+    service: &str,
+    input: &str,
+) -> Result<Option<i64>, StateError> {
+    connection
+        .prepare_cached(
+            "SELECT finished_at FROM jobs WHERE stack = ? AND service = ? AND input = ?",
+        )
+        .and_then(|mut statement| {
+            statement.query_row([stack, service, input], |row| row.get(0)).optional()
+        })
+        .map_err(StateError::on("read a finished job"))
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Stack> {
+    Ok(Stack {
+        name: row.get(0)?,
+        source: row.get(1)?,
+        wanted: row.get(2)?,
+        frozen: row.get(3)?,
+        created_at: row.get(4)?,
+    })
+}
+
+fn read_revision(row: &Row<'_>) -> rusqlite::Result<Revision> {
+    let outcome = match row.get::<_, String>(4)?.as_str() {
+        "good" => Outcome::Good,
+        "bad" => Outcome::Bad,
+        _ => Outcome::Applying,
+    };
+    Ok(Revision {
+        stack: row.get(0)?,
+        number: row.get(1)?,
+        digest: row.get(2)?,
+        content: row.get(3)?,
+        outcome,
+        created_at: row.get(5)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+    use super::*;
+    use crate::engine::state::{Database, Durability};
+
+    #[test]
+    fn revisions_count_up_and_survive_a_change_of_their_stack() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = Database::open(&folder.path().join("s"), folder.path()).unwrap();
+        let stack = Stack {
+            name: "s".into(),
+            source: "/f".into(),
+            wanted: true,
+            frozen: None,
+            created_at: 1,
+        };
+        database
+            .write(Durability::Power, |tx| {
+                put(tx, &stack)?;
+                assert_eq!(add_revision(tx, "s", "d1", "{}", 1)?, 1);
+                set_outcome(tx, "s", 1, Outcome::Good)?;
+                put(tx, &Stack { frozen: Some("flaps".into()), ..stack.clone() })?;
+                assert_eq!(add_revision(tx, "s", "d2", "{}", 2)?, 2);
+                finish_job(tx, "s", "migrate", "x", 3)
+            })
+            .unwrap();
+        let found = revisions(database.read(), "s").unwrap();
+        let found: Vec<_> =
+            found.iter().map(|revision| (revision.number, revision.outcome)).collect();
+        assert_eq!(found, [(2, Outcome::Applying), (1, Outcome::Good)]);
+        assert_eq!(get(database.read(), "s").unwrap().unwrap().frozen.as_deref(), Some("flaps"));
+        database.write(Durability::Power, |tx| delete(tx, "s")).unwrap();
+        assert!(revisions(database.read(), "s").unwrap().is_empty());
+        assert_eq!(job_finished(database.read(), "s", "migrate", "x").unwrap(), Some(3));
+    }
+}
