@@ -216,3 +216,35 @@ fn a_container_reaches_no_loopback_service_of_the_host() {
         machine.end().await;
     });
 }
+
+#[test]
+fn an_internal_network_has_no_way_out_and_no_way_in() {
+    throwaway::host(async || {
+        let mut machine =
+            Machine::with(&[("front", "10.91.0.0/24", false), ("vault", "10.92.0.0/24", true)])
+                .await;
+        machine.join("a", "front", "10.91.0.2/24").await;
+        machine.join("b", "vault", "10.92.0.2/24").await;
+        machine.join("c", "vault", "10.92.0.3/24").await;
+        machine.serve("a", "a").await;
+        machine.serve("c", "c").await;
+        machine.publish("0.0.0.0:8080", &["10.92.0.3:80"]);
+        assert_eq!(machine.ask_from("b", "10.92.0.3:80").await.as_deref(), Some("c"));
+        assert_eq!(machine.ask_from("b", "10.91.0.2:80").await, None);
+        assert_eq!(machine.ask_from("a", "10.91.0.1:8080").await, None);
+        machine.end().await;
+    });
+}
+
+#[test]
+fn rules_that_somebody_flushed_come_back_with_the_next_change() {
+    throwaway::host(async || {
+        let mut machine = Machine::with(&[("front", "10.91.0.0/24", false)]).await;
+        machine.join("a", "front", "10.91.0.2/24").await;
+        machine.serve("a", "a").await;
+        super::nft::apply::remove(&super::nft::ruleset::table_name("test")).unwrap();
+        machine.publish("0.0.0.0:8080", &["10.91.0.2:80"]);
+        assert_eq!(ask("127.0.0.1:8080").as_deref(), Some("a"));
+        machine.end().await;
+    });
+}
