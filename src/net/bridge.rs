@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rtnetlink::{Handle, LinkBridge};
 
-use super::model::NetworkConfig;
+use super::model::{self, NetworkConfig};
 use super::netlink::{self, NetlinkError};
 
 /// Creates the network's bridge, or completes one that exists.
@@ -14,7 +14,12 @@ pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<(), Netl
         action: format!("{action} {bridge}"),
         source,
     };
-    match handle.link().add(LinkBridge::new(bridge).up().build()).execute().await {
+    let mut link = LinkBridge::new(bridge).up();
+    if let Some(subnet) = network.subnets.first() {
+        // Left alone, a bridge takes the lowest MAC of its ports: each new port could strand its neighbours' entries.
+        link = link.address(model::derived_mac(subnet.gateway).to_vec());
+    }
+    match handle.link().add(link.build()).execute().await {
         Err(error) if !netlink::is_errno(&error, libc::EEXIST) => {
             return Err(fail("create bridge", error));
         }

@@ -36,7 +36,7 @@ pub async fn create(
     netlink::delete_link(handle, place.outer).await?;
     let added = add_pair(handle, endpoint, place).await;
     let done = match added {
-        Ok(()) => configure_inside(endpoint, place).await,
+        Ok(()) => finish(handle, endpoint, place).await,
         Err(error) => Err(error),
     };
     if done.is_err() {
@@ -84,6 +84,16 @@ async fn add_pair(
     handle.link().set_port(port).execute().await.map_err(|source| fail("set hairpin on", source))
 }
 
+async fn finish(
+    handle: &Handle,
+    endpoint: &EndpointConfig,
+    place: &Place<'_>,
+) -> Result<(), NetlinkError> {
+    configure_inside(endpoint, place).await?;
+    netlink::wait_for_carrier(handle, place.outer).await?;
+    netlink::wait_for_carrier(handle, &place.network.bridge).await
+}
+
 async fn configure_inside(
     endpoint: &EndpointConfig,
     place: &Place<'_>,
@@ -109,6 +119,7 @@ async fn configure_inside(
             })?;
         }
         netlink::set_up(&handle, index).await?;
+        netlink::wait_for_carrier(&handle, &inner).await?;
         for gateway in gateways {
             if addresses.iter().any(|net| net.addr().is_ipv4() == gateway.is_ipv4()) {
                 add_default_route(&handle, gateway).await?;

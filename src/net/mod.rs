@@ -12,6 +12,7 @@ pub mod names;
 pub mod netd;
 pub mod netlink;
 pub mod nft;
+pub mod ports;
 pub mod sandbox;
 mod sys;
 

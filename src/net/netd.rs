@@ -3,7 +3,7 @@
 //!
 //! Its input is a JSON file, replaced atomically by the engine; inotify tells of a new one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,6 +21,7 @@ use super::hosts::ResolvConf;
 use super::model::{Protocol, State};
 use super::names::records::Records;
 use super::names::server::{self, Knowledge};
+use super::ports::{self, Reservation};
 use super::sys;
 
 /// The state file. Version 1.
@@ -105,6 +107,7 @@ fn read_state(path: &Path) -> Result<NetdState, NetdError> {
 struct Netd {
     resolvers: BTreeMap<(String, PathBuf), Resolver>,
     proxies: BTreeMap<SocketAddr, Proxy>,
+    reservations: BTreeMap<(SocketAddr, Protocol), Reservation>,
 }
 
 #[derive(Debug)]
@@ -157,7 +160,15 @@ impl Netd {
                 }
             }
         }
-        let proxies = wanted_proxies(&wanted.state);
+        self.obey_proxies(&wanted.state).await;
+        self.obey_reservations(&wanted.state);
+    }
+
+    async fn obey_proxies(&mut self, state: &State) {
+        let proxies = wanted_proxies(state);
+        // A port that turns from reserved into proxied must be free first.
+        self.reservations
+            .retain(|(address, protocol), _| !is_proxied(&proxies, *address, *protocol));
         self.proxies
             .retain(|listen, proxy| proxies.contains_key(listen) && !proxy.task.0.is_finished());
         for (listen, backends) in proxies {
@@ -175,6 +186,43 @@ impl Netd {
     }
 }
 
+impl Netd {
+    /// Holds every published port that no proxy holds.
+    fn obey_reservations(&mut self, state: &State) {
+        let proxies = wanted_proxies(state);
+        let ports = state.publications.iter().map(|publication| {
+            (SocketAddr::new(publication.host_ip, publication.host_port), publication.protocol)
+        });
+        let wanted: BTreeSet<_> = ports
+            .filter(|(address, protocol)| !is_proxied(&proxies, *address, *protocol))
+            .collect();
+        self.reservations.retain(|port, _| wanted.contains(port));
+        for (address, protocol) in wanted {
+            if self.reservations.contains_key(&(address, protocol)) {
+                continue;
+            }
+            match ports::reserve(address, protocol) {
+                Ok(reservation) => drop(self.reservations.insert((address, protocol), reservation)),
+                Err(error) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a port is not reserved"
+                ),
+            }
+        }
+    }
+}
+
+/// Tells whether a proxy listens on this port, on this address or on one that it covers.
+fn is_proxied(
+    proxies: &BTreeMap<SocketAddr, Vec<SocketAddr>>,
+    address: SocketAddr,
+    protocol: Protocol,
+) -> bool {
+    protocol == Protocol::Tcp
+        && address.is_ipv6()
+        && proxies.keys().any(|listen| listen.port() == address.port())
+}
+
 async fn start_resolver(
     path: &Path,
     knowledge: Arc<Knowledge>,
@@ -189,8 +237,17 @@ async fn start_resolver(
     Ok(Resolver { knowledge: sender, task: Task(task) })
 }
 
+/// Binds for IPv6 alone: the kernel translates the IPv4 port, which has a reservation of its own.
+fn bind_proxy(listen: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+    let socket = tokio::net::TcpSocket::new_v6()?;
+    setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(1024)
+}
+
 async fn start_proxy(listen: SocketAddr, backends: Vec<SocketAddr>) -> io::Result<Proxy> {
-    let listener = tokio::net::TcpListener::bind(listen).await?;
+    let listener = bind_proxy(listen)?;
     let (sender, receiver) = watch::channel(Arc::new(backends));
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
@@ -345,8 +402,13 @@ mod tests {
                 tokio::spawn(async move { follow(&followed, Path::new("/nonexistent")).await });
             write_state(&file, &state(&pin, upstream_address, backend_address)).unwrap();
             let answers = netlink::inside(&pin, async || {
-                // netd may still be opening its sockets.
-                let local = (0..10).find_map(|_| ask_udp("web")).unwrap();
+                // netd may still be opening its sockets; until then the kernel refuses at once.
+                let deadline = std::time::Instant::now() + Duration::from_secs(10);
+                let local = std::iter::repeat_with(|| ask_udp("web"))
+                    .take_while(|_| std::time::Instant::now() < deadline)
+                    .flatten()
+                    .next()
+                    .unwrap();
                 Ok::<_, NetlinkError>((local, ask_tcp("WEB"), ask_udp("example.org").unwrap()))
             });
             let (local, framed, foreign) = answers.await.unwrap();

@@ -7,10 +7,11 @@ use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use nix::sched::{CloneFlags, setns};
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, State};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +124,29 @@ pub async fn set_up(handle: &Handle, index: u32) -> Result<(), NetlinkError> {
     let set = handle.link().set(message).execute().await;
     set.map_err(|source| NetlinkError::Request { action: format!("set link {index} up"), source })
 }
+
+/// Waits until a link may carry packets. The kernel activates a link's queue, and a bridge its port, some time after
+/// the carrier came; before that the first packets are lost and TCP tries again only after a second. Since Linux 6.8
+/// asking is enough: the answer is given after the activation.
+pub async fn wait_for_carrier(handle: &Handle, name: &str) -> Result<(), NetlinkError> {
+    let deadline = tokio::time::Instant::now() + CARRIER_PATIENCE;
+    loop {
+        let link = find_link(handle, name)
+            .await?
+            .ok_or_else(|| NetlinkError::NoLink { link: name.to_owned() })?;
+        let carries = link
+            .attributes
+            .iter()
+            .any(|attribute| matches!(attribute, LinkAttribute::OperState(State::Up)));
+        // A link that stays down hurts nobody but its own container, whose connections then say so.
+        if carries || tokio::time::Instant::now() >= deadline {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+const CARRIER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tells whether the kernel answered with this errno.
 pub fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
