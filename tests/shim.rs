@@ -32,7 +32,17 @@ fn possible() -> bool {
 
 impl Shim {
     fn new(name: &str, script: &str, terminal: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with(name, script, terminal, |_, _| {})
+    }
+
+    /// Lets `change` alter both configurations. The folder is on a tmpfs, which can hold an upper layer.
+    fn with(
+        name: &str,
+        script: &str,
+        terminal: bool,
+        change: impl FnOnce(&mut serde_json::Value, &mut ShimConfig),
+    ) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let base = folder.path();
         for part in ["image/bin", "bundle", "run"] {
             fs::create_dir_all(base.join(part)).unwrap();
@@ -43,7 +53,7 @@ impl Shim {
         }
         let scratch = base.join("scratch");
         fs::create_dir(&scratch).unwrap();
-        let config = json!({
+        let mut config = json!({
             "ociVersion": "1.0.2",
             "hostname": "harbour",
             "root": { "path": "rootfs" },
@@ -63,15 +73,14 @@ impl Shim {
                 "readonlyPaths": ["/proc/sys"],
             },
         });
-        fs::write(base.join("bundle/config.json"), config.to_string()).unwrap();
-        let shim = ShimConfig {
+        let mut shim = ShimConfig {
             id: name.to_owned(),
             rootfs: Rootfs::Directory { path: base.join("image") },
             log: LogConfig::JsonFile { path: base.join("log"), max_size: 0, max_files: 1 },
             open_stdin: terminal,
             stdin_once: false,
             init: false,
-            cgroup: format!("/bargee-test-{}/{name}", std::process::id()),
+            cgroup: format!("/bargee-shim-test-{}-{name}", std::process::id()),
             shim_oom_score_adj: 0,
             files: vec![FileInside {
                 target: "/etc/secret".into(),
@@ -81,6 +90,8 @@ impl Shim {
                 mode: 0o400,
             }],
         };
+        change(&mut config, &mut shim);
+        fs::write(base.join("bundle/config.json"), config.to_string()).unwrap();
         fs::write(base.join("bundle/shim.json"), serde_json::to_vec(&shim).unwrap()).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_bargee"))
             .args(["__shim", "--bundle"])
@@ -241,4 +252,47 @@ fn a_terminal_is_opened_inside() {
     assert!(matches!(started, Reply::Started { .. }), "{started:?}");
     assert!(matches!(shim.event(), Event::Exited(exit) if exit.code == 0));
     assert!(shim.log().contains("/dev/pts/0"), "{}", shim.log());
+}
+
+#[test]
+fn an_overlay_a_user_a_filter_and_sysctls_hold() {
+    if !possible() {
+        return;
+    }
+    let script = "id -u; id -g; cat /proc/self/status; echo new > /tmp/new; \
+                  cat /proc/sys/net/ipv4/ip_default_ttl; hostname other";
+    let mut shim = Shim::with("overlay", script, false, |config, shim| {
+        let Rootfs::Directory { path: image } = &shim.rootfs else { panic!("a folder") };
+        let base = image.parent().unwrap().to_owned();
+        for name in ["upper", "work", "top", "top/tmp"] {
+            fs::create_dir(base.join(name)).unwrap();
+        }
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        fs::set_permissions(base.join("top/tmp"), open).unwrap();
+        shim.rootfs = Rootfs::Overlay {
+            lower: vec![base.join("top"), image.clone()],
+            upper: base.join("upper"),
+            work: base.join("work"),
+        };
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1001, "additionalGids": [7] });
+        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }]);
+        config["linux"]["sysctl"] = json!({ "net.ipv4.ip_default_ttl": "77" });
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{ "names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }],
+        });
+    });
+    let started = shim.ask(&Request::Start { incarnation: 1 });
+    assert!(matches!(started, Reply::Started { .. }), "{started:?}");
+    assert!(matches!(shim.event(), Event::Exited(_)));
+    let log = shim.log();
+    assert!(log.starts_with("1000\n1001\n"), "{log}");
+    for line in
+        ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000021", "Seccomp:\t2", "Groups:\t7"]
+    {
+        assert!(log.contains(line), "{line} is not in {log}");
+    }
+    assert!(log.contains("\n77\n") && log.contains("Function not implemented"), "{log}");
+    assert_eq!(fs::read_to_string(shim.folder.path().join("upper/tmp/new")).unwrap(), "new\n");
 }

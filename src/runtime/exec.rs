@@ -42,6 +42,7 @@ pub(crate) fn run(
     streams: Streams,
     parent: BorrowedFd<'_>,
 ) -> Result<Infallible, InitError> {
+    init::hide_from_container()?;
     sys::reset_signals().during(|| "reset signals".into())?;
     nix::unistd::setsid().during(|| "start a session".into())?;
     init::adjust_oom_score(plan.process)?;

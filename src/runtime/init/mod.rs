@@ -150,6 +150,7 @@ pub(crate) fn run(
     streams: handshake::Streams,
     parent: BorrowedFd<'_>,
 ) -> Result<std::convert::Infallible, InitError> {
+    hide_from_container()?;
     sys::reset_signals().during(|| "reset signals".into())?;
     nix::unistd::setsid().during(|| "start a session".into())?;
     adjust_oom_score(plan.process)?;
@@ -168,6 +169,13 @@ pub(crate) fn run(
     }
     drop(root);
     become_user_and_execute(plan.process, seccomp_of(plan.spec))
+}
+
+/// Keeps processes inside from opening our `/proc/PID/exe` and descriptors until `execve`, which ends it
+/// (CVE-2019-5736, CVE-2016-9962).
+pub(crate) fn hide_from_container() -> Result<(), InitError> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .during(|| "become undumpable".into())
 }
 
 fn seccomp_of(spec: &Spec) -> Option<&oci_spec::runtime::LinuxSeccomp> {
