@@ -296,3 +296,36 @@ fn an_overlay_a_user_a_filter_and_sysctls_hold() {
     assert!(log.contains("\n77\n") && log.contains("Function not implemented"), "{log}");
     assert_eq!(fs::read_to_string(shim.folder.path().join("upper/tmp/new")).unwrap(), "new\n");
 }
+
+#[test]
+fn an_init_of_our_own_reaps_and_forwards_signals() {
+    if !possible() {
+        return;
+    }
+    let script = "trap 'exit 9' TERM; echo pid $$; (sleep 0 &); while :; do sleep 0.05; done";
+    let mut shim = Shim::with("init", script, false, |_, shim| shim.init = true);
+    let started = shim.ask(&Request::Start { incarnation: 1 });
+    assert!(matches!(started, Reply::Started { .. }), "{started:?}");
+    let start = Instant::now();
+    while !shim.log().contains("pid 2\n") {
+        assert!(start.elapsed() < Duration::from_secs(10), "{}", shim.log());
+        std::thread::yield_now();
+    }
+    assert_eq!(shim.ask(&Request::Signal { signal: 15, all: false }), Reply::Done);
+    assert!(matches!(shim.event(), Event::Exited(exit) if exit.code == 9));
+}
+
+#[test]
+fn a_missing_program_is_127_also_under_an_init() {
+    if !possible() {
+        return;
+    }
+    for init in [false, true] {
+        let mut shim = Shim::with("missing", "", false, |config, shim| {
+            config["process"]["args"] = json!(["no-such-program"]);
+            shim.init = init;
+        });
+        let failed = shim.ask(&Request::Start { incarnation: 1 });
+        assert!(matches!(failed, Reply::Failed { code: 127, .. }), "{failed:?}");
+    }
+}

@@ -93,6 +93,12 @@ pub(crate) fn close_on_exec_from_3() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 4_u32) })
 }
 
+/// Closes every descriptor. Only for a process that ends by [`exit_now`] and opens nothing more.
+pub(crate) fn close_all() {
+    // SAFETY: owners of the descriptors are never dropped, since the process never unwinds.
+    let _ = check(unsafe { libc::syscall(libc::SYS_close_range, 0_u32, u32::MAX, 0_u32) });
+}
+
 /// Sends a signal by pidfd; unlike rustix's it takes real-time signals too.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
     let info = std::ptr::null::<libc::siginfo_t>();
@@ -116,7 +122,7 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the groups of the only thread.
+/// Sets groups and user of the only thread.
 pub(crate) fn set_credentials(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     // SAFETY: the slice is valid for its length.
     check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;

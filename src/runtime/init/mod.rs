@@ -2,6 +2,7 @@
 
 pub(crate) mod handshake;
 mod identity;
+mod pid1;
 mod rootfs;
 
 use std::fs;
@@ -168,6 +169,9 @@ pub(crate) fn run(
         rootfs::seal(plan.spec, root.as_fd())?;
     }
     drop(root);
+    if plan.shim.init {
+        pid1::split(std::io::stdin().as_fd())?;
+    }
     become_user_and_execute(plan.process, seccomp_of(plan.spec))
 }
 

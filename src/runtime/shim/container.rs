@@ -75,9 +75,6 @@ impl Container {
         let shim: ShimConfig = read(&paths.bundle.join("shim.json"))?;
         let process =
             spec.process().as_ref().ok_or_else(|| before("config.json has no process"))?;
-        if shim.init {
-            return Err(InitError::Unsupported("init process of its own").into());
-        }
         let log = match &shim.log {
             LogConfig::JsonFile { path, max_size, max_files } => {
                 let open = JsonLog::open(path, *max_size, *max_files);
