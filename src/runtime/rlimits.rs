@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_soft_limit_never_exceeds_its_hard_limit() {
-        let mut limit = PosixRlimit::default();
-        limit.set_typ(PosixRlimitType::RlimitCore).set_soft(u64::MAX).set_hard(0);
+        let json = r#"{"type":"RLIMIT_CORE","soft":18446744073709551615,"hard":0}"#;
+        let limit: PosixRlimit = serde_json::from_str(json).unwrap();
         assert_eq!(apply(&[limit]).unwrap(), Vec::new());
         assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap(), (0, 0));
     }
