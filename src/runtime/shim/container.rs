@@ -46,6 +46,15 @@ pub(crate) struct Running {
     pub(crate) channel: Channel,
 }
 
+impl Running {
+    /// Ends a process that cannot be kept.
+    fn discard(&self) {
+        // Both fail only when it is gone already.
+        let _ = sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = waitpid(Pid::from_raw(self.pid), None);
+    }
+}
+
 /// A started container.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -62,7 +71,6 @@ pub(crate) struct Container {
     pub(crate) ooms: u64,
     ooms_at_start: u64,
     spec: Spec,
-    pid_namespace: OwnedFd,
 }
 
 /// Says that `shim.files` were written; beside the config, since it must live as long as the upper layer.
@@ -105,9 +113,10 @@ impl Container {
             shim.open_stdin,
             |streams, parent| init::run(&plan, streams, parent),
         )?;
-        fs::write(&populated, b"").during(|| format!("write {}", populated.display()))?;
-        let pid_namespace = exec::pid_namespace(init.pid)?;
-        let start_time = start_time(init.pid).during(|| "read init's start time".into())?;
+        let noted = fs::write(&populated, b"")
+            .during(|| format!("write {}", populated.display()))
+            .and_then(|()| start_time(init.pid).during(|| "read init's start time".into()));
+        let start_time = noted.inspect_err(|_| init.discard())?;
         let own_pids = cloned & libc::CLONE_NEWPID != 0;
         let stdin_once = shim.stdin_once;
         Ok(Self {
@@ -121,7 +130,6 @@ impl Container {
             ooms,
             ooms_at_start: ooms,
             cgroup,
-            pid_namespace,
             spec,
         })
     }
@@ -133,6 +141,7 @@ impl Container {
         terminal: bool,
         open_stdin: bool,
     ) -> Result<Running, StartError> {
+        let pid_namespace = exec::pid_namespace(self.init.pid)?;
         let plan = exec::Plan {
             process,
             seccomp: self.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
@@ -140,7 +149,7 @@ impl Container {
             init: self.init.pidfd.as_fd(),
         };
         spawn(
-            || init::clone_into(Some(self.pid_namespace.as_fd()), 0),
+            || init::clone_into(Some(pid_namespace.as_fd()), 0),
             stdio::open(terminal, open_stdin),
             open_stdin,
             |streams, parent| exec::run(&plan, streams, parent),
@@ -220,11 +229,11 @@ fn spawn(
             let outcome = handshake::wait(ours).during(|| "hear from the child".into())?;
             match outcome {
                 Outcome::Executed { terminal } => {
-                    if let Some(master) = terminal {
-                        let taken = channel.take_terminal(master, open_stdin);
-                        taken.during(|| "take the terminal".into())?;
-                    }
-                    Ok(Running { pid, pidfd, channel })
+                    let taken = terminal.map(|master| channel.take_terminal(master, open_stdin));
+                    let running = Running { pid, pidfd, channel };
+                    let taken = taken.transpose().during(|| "take the terminal".into());
+                    taken.inspect_err(|_| running.discard())?;
+                    Ok(running)
                 }
                 Outcome::Failed { message, code } => {
                     // It ends at once; waiting here keeps it from being taken for a container's exit.
