@@ -147,8 +147,10 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        self.write(&Request::Shutdown);
-        let _ = self.process.wait();
+        if let Ok(None) = self.process.try_wait() {
+            self.write(&Request::Shutdown);
+            let _ = self.process.wait();
+        }
     }
 }
 
@@ -238,6 +240,8 @@ fn an_exec_joins_the_container_and_a_signal_ends_it() {
     let output = String::from_utf8_lossy(&output).into_owned();
     assert!(output.contains("harbour\n") && output.contains("sleep\n"), "{output:?}");
 
+    assert_eq!(shim.ask(&Request::Pause), Reply::Done);
+    assert_eq!(shim.ask(&Request::Resume), Reply::Done);
     assert_eq!(shim.ask(&Request::Signal { signal: 9, all: false }), Reply::Done);
     assert!(matches!(shim.event(), Event::Exited(exit) if exit.code == 137));
 }
@@ -328,4 +332,16 @@ fn a_missing_program_is_127_also_under_an_init() {
         let failed = shim.ask(&Request::Start { incarnation: 1 });
         assert!(matches!(failed, Reply::Failed { code: 127, .. }), "{failed:?}");
     }
+}
+
+#[test]
+fn a_shutdown_ends_a_paused_container() {
+    if !possible() {
+        return;
+    }
+    let mut shim = Shim::new("paused", "exec sleep 100", false);
+    assert!(matches!(shim.ask(&Request::Start { incarnation: 1 }), Reply::Started { .. }));
+    assert_eq!(shim.ask(&Request::Pause), Reply::Done);
+    assert_eq!(shim.ask(&Request::Shutdown), Reply::Done);
+    assert!(shim.process.wait().unwrap().success());
 }

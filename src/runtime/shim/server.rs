@@ -403,8 +403,12 @@ impl Server {
     }
 
     fn shut_down(&mut self) -> io::Result<()> {
-        if let Some(container) = &self.container {
+        if let Some(container) = &mut self.container {
             container.signal(libc::SIGKILL, true)?;
+            if container.paused {
+                // A task frozen by v1 dies only once thawed.
+                container.pause(false)?;
+            }
             container.signal(libc::SIGKILL, false)?;
             let pid = container.init.pid;
             if let Some((pid, code)) = exit_of(waitpid(Pid::from_raw(pid), None)?) {
