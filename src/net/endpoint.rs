@@ -107,12 +107,10 @@ async fn configure_inside(
     netlink::inside(place.sandbox, async move || {
         let handle = netlink::connect()?;
         let index = netlink::link_index(&handle, &inner).await?;
-        if addresses.iter().any(|net| net.addr().is_ipv6()) {
-            // Our allocator owns the subnet, so a tentative second without the address buys nothing.
-            netlink::write_sysctl(&format!("ipv6/conf/{inner}/accept_dad"), "0")?;
-        }
         for net in &addresses {
-            let added = handle.address().add(index, net.addr(), net.prefix_len()).execute().await;
+            let mut request = handle.address().add(index, net.addr(), net.prefix_len());
+            netlink::skip_duplicate_detection(request.message_mut());
+            let added = request.execute().await;
             added.map_err(|source| NetlinkError::Request {
                 action: format!("add {net} to {inner}"),
                 source,

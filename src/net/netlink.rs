@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use nix::sched::{CloneFlags, setns};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, State};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 
@@ -143,6 +145,14 @@ pub async fn wait_for_carrier(handle: &Handle, name: &str) -> Result<(), Netlink
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Makes an IPv6 address usable at once: our allocator owns the subnet, so duplicate detection buys nothing
+/// (IFA_F_NODAD of rtnetlink(7)).
+pub fn skip_duplicate_detection(message: &mut AddressMessage) {
+    if message.header.family == AddressFamily::Inet6 {
+        message.header.flags |= AddressHeaderFlags::Nodad;
     }
 }
 

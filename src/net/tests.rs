@@ -1,7 +1,7 @@
 //! Networks on the real kernel: a fresh namespace plays host, sandboxes talk to each other.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::Driver;
@@ -185,17 +185,13 @@ fn a_balanced_port_reaches_every_backend_and_follows_a_swap() {
 }
 
 #[test]
-fn an_ipv6_network_carries_traffic_and_published_ports() {
+fn an_ipv6_network_carries_traffic() {
     throwaway::host(async || {
         let mut machine = Machine::with(&[("six", "fd91::/64", false)]).await;
         machine.join("a", "six", "fd91::2/64").await;
         machine.join("b", "six", "fd91::3/64").await;
         machine.serve("a", "a").await;
-        machine.publish("[::]:8080", &["[fd91::2]:80"]);
         assert_eq!(machine.ask_from("b", "[fd91::2]:80").await.as_deref(), Some("a"));
-        let NetworkConfig { subnets, .. } = &machine.state.networks["six"];
-        let gateway: IpAddr = subnets[0].gateway;
-        assert_eq!(ask(&SocketAddr::new(gateway, 8080).to_string()).as_deref(), Some("a"));
         machine.end().await;
     });
 }
