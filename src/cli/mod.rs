@@ -4,6 +4,8 @@ pub mod commands;
 pub mod exit;
 pub mod stack_files;
 
+use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -39,4 +41,26 @@ fn usage(error: &clap::Error) -> ExitCode {
     // A closed pipe leaves nobody to tell.
     drop(error.print());
     if error.use_stderr() { ExitCode::from(exit::FAILURE) } else { ExitCode::from(exit::OK) }
+}
+
+/// Reports how one of our long-running processes ended.
+pub fn service<E: Error>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Prints `error` and its causes on one line; exit code 1.
+fn failed(error: &dyn Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    // A closed standard error leaves nobody to tell; the exit code still says it.
+    drop(writeln!(io::stderr(), "error: {}", crate::diagnostic::escape_controls(&text)));
+    ExitCode::from(exit::FAILURE)
 }

@@ -1,11 +1,10 @@
 //! `bargee config`: the merged stack as it is understood, or every mistake in it.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::exit;
+use crate::cli::{exit, failed};
 use crate::cli::stack_files::{self, ReadStack, StackArgs};
 use crate::diagnostic::{self, Colour};
 use crate::spec::emit;
@@ -106,16 +105,4 @@ fn output(args: &Args, read: &ReadStack, stack: &Stack) -> String {
 
 fn lines<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
     items.map(|item| format!("{}\n", diagnostic::escape_controls(&item.to_string()))).collect()
-}
-
-fn failed(error: &dyn Error) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    drop(writeln!(io::stderr(), "error: {}", diagnostic::escape_controls(&text)));
-    ExitCode::from(exit::FAILURE)
 }

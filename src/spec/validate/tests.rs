@@ -1,3 +1,4 @@
+//! Whole documents through the loader and the validation.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::super::container::{MountKind, NetworkMode, Profile, RestartPolicy};
