@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::container::ContainerSpec;
 use crate::spec::name::{ServiceName, StackName};
-use crate::spec::stack::{
-    Dependency, OnUnhealthy, PullPolicy, RestartLimits, SubnetSpec, UpdateConfig,
-};
+use crate::spec::stack::{Dependency, OnUnhealthy, PullPolicy, RestartLimits, SubnetSpec, UpdateConfig};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Desired {

@@ -20,11 +20,7 @@ pub trait Host: Send + Sync {
     ) -> impl Future<Output = Result<Observed, HostError>> + Send;
 
     /// Carries one step out. Doing a step that is done already does no harm.
-    fn execute(
-        &self,
-        stack: &StackName,
-        step: &Step,
-    ) -> impl Future<Output = Result<(), HostError>> + Send;
+    fn execute(&self, stack: &StackName, step: &Step) -> impl Future<Output = Result<(), HostError>> + Send;
 
     /// Waits on the host's own clock.
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
@@ -34,64 +30,25 @@ pub trait Host: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
-    CreateNetwork {
-        network: DesiredNetwork,
-    },
-    RemoveNetwork {
-        name: String,
-    },
-    CreateVolume {
-        volume: DesiredVolume,
-    },
+    CreateNetwork { network: DesiredNetwork },
+    RemoveNetwork { name: String },
+    CreateVolume { volume: DesiredVolume },
     /// Only `down -v` plans this one.
-    RemoveVolume {
-        name: String,
-    },
-    PullImage {
-        reference: String,
-    },
+    RemoveVolume { name: String },
+    PullImage { reference: String },
     /// Creates under `name`, which is a temporary one while the old container still has the real one.
-    CreateContainer {
-        name: String,
-        replica: Box<DesiredReplica>,
-    },
-    StartContainer {
-        id: String,
-    },
+    CreateContainer { name: String, replica: Box<DesiredReplica> },
+    StartContainer { id: String },
     /// Starts the container that the plan itself made under `name`.
-    StartNew {
-        name: String,
-    },
-    StopContainer {
-        id: String,
-        grace: Option<Duration>,
-    },
-    RemoveContainer {
-        id: String,
-    },
-    RenameContainer {
-        from: String,
-        to: String,
-    },
-    UpdateContainer {
-        id: String,
-        change: LiveChange,
-    },
-    ConnectNetwork {
-        id: String,
-        network: String,
-        endpoint: Endpoint,
-    },
-    DisconnectNetwork {
-        id: String,
-        network: String,
-    },
+    StartNew { name: String },
+    StopContainer { id: String, grace: Option<Duration> },
+    RemoveContainer { id: String },
+    RenameContainer { from: String, to: String },
+    UpdateContainer { id: String, change: LiveChange },
+    ConnectNetwork { id: String, network: String, endpoint: Endpoint },
+    DisconnectNetwork { id: String, network: String },
     /// Waits until every replica of `service` meets `condition`; fails at once when it can no longer.
-    WaitFor {
-        service: ServiceName,
-        condition: Condition,
-        containers: Vec<String>,
-    },
+    WaitFor { service: ServiceName, condition: Condition, containers: Vec<String> },
 }
 
 /// What changes without a re-creation.

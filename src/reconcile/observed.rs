@@ -54,20 +54,11 @@ pub struct ObservedContainer {
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum State {
     Created,
-    Running {
-        since: SystemTime,
-    },
+    Running { since: SystemTime },
     Paused,
     /// The engine starts it again at `until`, or at once.
-    Restarting {
-        until: Option<SystemTime>,
-        code: i32,
-    },
-    Exited {
-        code: i32,
-        oom: bool,
-        at: SystemTime,
-    },
+    Restarting { until: Option<SystemTime>, code: i32 },
+    Exited { code: i32, oom: bool, at: SystemTime },
     Removing,
 }
 

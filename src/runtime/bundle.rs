@@ -46,10 +46,6 @@ pub enum Rootfs {
 #[serde(rename_all = "kebab-case")]
 pub enum LogConfig {
     /// docker's json-file; rotated to `path.1`, `path.2` … when `max_size` bytes are reached (zero: never).
-    JsonFile {
-        path: PathBuf,
-        max_size: u64,
-        max_files: u32,
-    },
+    JsonFile { path: PathBuf, max_size: u64, max_files: u32 },
     None,
 }

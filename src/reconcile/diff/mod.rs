@@ -68,7 +68,9 @@ pub fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> Plan {
         Ok(order) => order,
         Err(cycle) => {
             let problem = Problem::Cycle { services: cycle.services };
-            return Draft { problems: vec![problem], ..Draft::default() }.finish();
+            let mut draft = Draft::default();
+            draft.problems.push(problem);
+            return draft.finish();
         }
     };
     let resumed = match &policy.resume {

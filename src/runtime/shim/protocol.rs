@@ -22,12 +22,7 @@ pub struct Hello {
 pub enum Purpose {
     Control,
     /// To init's streams when `exec` is `None`.
-    Attach {
-        exec: Option<String>,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-    },
+    Attach { exec: Option<String>, stdin: bool, stdout: bool, stderr: bool },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,37 +31,18 @@ pub enum Request {
     Status,
     /// Mounts the rootfs, makes the cgroup, clones init and lets it execute; answers `Started` after a
     /// successful `execve`, `Failed` otherwise. Reads `config.json` and `shim.json` anew each time.
-    Start {
-        incarnation: u64,
-    },
+    Start { incarnation: u64 },
     /// To init only, or to the whole cgroup.
-    Signal {
-        signal: i32,
-        all: bool,
-    },
+    Signal { signal: i32, all: bool },
     Pause,
     Resume,
     /// Executes another process; `process` is an OCI `process` object as JSON.
-    Exec {
-        id: String,
-        process: serde_json::Value,
-        tty: bool,
-        open_stdin: bool,
-    },
-    SignalExec {
-        id: String,
-        signal: i32,
-    },
+    Exec { id: String, process: serde_json::Value, tty: bool, open_stdin: bool },
+    SignalExec { id: String, signal: i32 },
     /// Of init when `exec` is `None`.
-    Resize {
-        exec: Option<String>,
-        rows: u16,
-        columns: u16,
-    },
+    Resize { exec: Option<String>, rows: u16, columns: u16 },
     /// Writes limits; `resources` is an OCI `linux.resources` object.
-    Update {
-        resources: serde_json::Value,
-    },
+    Update { resources: serde_json::Value },
     /// Kills what is left, unmounts, removes the cgroup, answers `Done`, exits.
     Shutdown,
 }
@@ -83,18 +59,10 @@ pub enum Message {
 pub enum Reply {
     Done,
     Status(Status),
-    Started {
-        pid: i32,
-        start_time: u64,
-    },
-    ExecStarted {
-        pid: i32,
-    },
+    Started { pid: i32, start_time: u64 },
+    ExecStarted { pid: i32 },
     /// `code` is what `docker run` exits with: 126 not executable, 127 not found, else 125 (or 128).
-    Failed {
-        message: String,
-        code: i32,
-    },
+    Failed { message: String, code: i32 },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,10 +106,7 @@ pub enum Event {
     Exited(Exit),
     /// A process in the container was killed for memory, init or another.
     Oom,
-    ExecExited {
-        id: String,
-        code: i32,
-    },
+    ExecExited { id: String, code: i32 },
 }
 
 /// Where the pieces of one container are.
