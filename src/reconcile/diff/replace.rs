@@ -16,6 +16,12 @@ pub(super) fn temporary_name(name: &str) -> String {
     format!("{name}.next")
 }
 
+/// Returns a temporary name that `old` does not have itself, as it may after an interrupted replacement.
+fn name_beside(old: &ObservedContainer, name: &str) -> String {
+    let temporary = temporary_name(name);
+    if old.name == temporary { temporary_name(&temporary) } else { temporary }
+}
+
 /// One replacement, and what it waits for.
 #[derive(Clone, Copy)]
 struct Turn<'a, 'b> {
@@ -68,7 +74,7 @@ impl<'a> Planner<'a> {
     fn stop_first(&mut self, turn: Turn<'a, '_>) -> (usize, usize) {
         let name = turn.replica.container_name.as_str();
         let create =
-            self.create(turn.service, turn.replica, &temporary_name(name), turn.cause, turn.before);
+            self.create(turn.service, turn.replica, &name_beside(turn.old, name), turn.cause, turn.before);
         let remove = self.remove(turn.old, turn.cause, [create]);
         let rename = self.take_name(turn, [create, remove]);
         let start = Step::StartNew { name: name.to_owned() };
@@ -77,7 +83,7 @@ impl<'a> Planner<'a> {
     }
 
     fn start_first(&mut self, turn: Turn<'a, '_>) -> (usize, usize) {
-        let temporary = temporary_name(&turn.replica.container_name);
+        let temporary = name_beside(turn.old, &turn.replica.container_name);
         let create = self.create(turn.service, turn.replica, &temporary, turn.cause, turn.before);
         let start = Step::StartNew { name: temporary.clone() };
         let start = self.draft.add(of_replica(turn.replica, start, turn.cause), [create]);
@@ -91,7 +97,7 @@ impl<'a> Planner<'a> {
         let to = turn.replica.container_name.clone();
         // Another container of ours may still have the name: the one of a service that was renamed.
         let freed = self.freed.get(turn.replica.container_name.as_str()).copied();
-        let rename = Step::RenameContainer { from: temporary_name(&to), to };
+        let rename = Step::RenameContainer { from: name_beside(turn.old, &to), to };
         self.draft.add(of_replica(turn.replica, rename, turn.cause), needs.into_iter().chain(freed))
     }
 
