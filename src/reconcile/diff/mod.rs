@@ -1,0 +1,96 @@
+//! Compares what is wanted with what is there, and plans what to do: pure and total.
+//!
+//! First every replica gets its fate (`fate`), then fates become steps (`steps`), then what stands
+//! against them is found (`preflight`). Volumes are never removed here.
+
+mod changes;
+mod down;
+mod fate;
+mod objects;
+mod preflight;
+mod replace;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+pub use down::{Down, plan_down};
+
+use super::desired::Desired;
+use super::graph::Dependencies;
+use super::observed::Observed;
+use super::plan::{Draft, Plan, Problem};
+use crate::spec::name::ServiceName;
+
+/// What the one who asks for the plan wants beyond the stack itself. The default is what healing uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub resume: Resume,
+    pub orphans: Orphans,
+    pub recreate: Recreate,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { resume: Resume::Nothing, orphans: Orphans::Remove, recreate: Recreate::Changed }
+    }
+}
+
+/// Which services start again although the user stopped them, or although they failed for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    Nothing,
+    /// These and all that they need.
+    Services(BTreeSet<ServiceName>),
+    All,
+}
+
+/// What becomes of containers whose service is gone from the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphans {
+    Remove,
+    Keep,
+}
+
+/// Which containers are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recreate {
+    Changed,
+    Never,
+    Always,
+}
+
+/// Returns what makes the machine as `desired` says.
+pub fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> Plan {
+    let graph = Dependencies::of(desired);
+    let order = match graph.start_order() {
+        Ok(order) => order,
+        Err(cycle) => {
+            let problem = Problem::Cycle { services: cycle.services };
+            let mut draft = Draft::default();
+            draft.problems.push(problem);
+            return draft.finish();
+        }
+    };
+    let resumed = match &policy.resume {
+        Resume::Nothing => BTreeSet::new(),
+        Resume::Services(services) => graph.with_dependencies(services),
+        Resume::All => desired.services.keys().collect(),
+    };
+    let mut draft = Draft::default();
+    let divergent = objects::divergent_networks(desired, observed, &resumed, &mut draft.warnings);
+    let fates =
+        fate::decide(&fate::Question { desired, observed, policy, resumed, divergent }, &order);
+    let mut planner = steps::Planner::new(desired, observed, draft, &fates);
+    planner.remove_containers();
+    planner.make_networks();
+    planner.make_volumes();
+    for service in order {
+        planner.bring_up(service);
+    }
+    planner.remove_networks();
+    let mut draft = planner.into_draft();
+    preflight::check(desired, observed, &mut draft);
+    draft.finish()
+}

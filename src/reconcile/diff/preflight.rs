@@ -1,0 +1,79 @@
+//! What stands against a plan, found before anything is touched: only what its own steps need counts.
+
+use std::collections::BTreeSet;
+
+use crate::reconcile::desired::{Desired, DesiredService};
+use crate::reconcile::host::Step;
+use crate::reconcile::observed::Observed;
+use crate::reconcile::plan::{Draft, Problem};
+use crate::spec::container::{MountKind, PortSpec, Protocol};
+
+/// Adds the problems of `draft`'s steps to it.
+pub(super) fn check(desired: &Desired, observed: &Observed, draft: &mut Draft) {
+    let mut problems = Vec::new();
+    for name in draft.services() {
+        let Some(service) = desired.services.get(name) else { continue };
+        check_ports(service, observed, &mut problems);
+        check_mounts(service, observed, &mut problems);
+    }
+    let names: BTreeSet<&str> =
+        draft.steps().filter_map(|planned| new_name(&planned.step)).collect();
+    for name in names {
+        if let Some(owner) = observed.foreign_names.get(name) {
+            problems.push(Problem::NameTaken { name: name.to_owned(), owner: owner.clone() });
+        }
+    }
+    draft.problems.extend(problems);
+}
+
+fn new_name(step: &Step) -> Option<&str> {
+    match step {
+        Step::CreateNetwork { network } => Some(&network.name),
+        Step::CreateVolume { volume } => Some(&volume.name),
+        Step::CreateContainer { replica, .. } => Some(&replica.container_name),
+        Step::RenameContainer { to, .. } => Some(to),
+        _ => None,
+    }
+}
+
+fn check_ports(service: &DesiredService, observed: &Observed, problems: &mut Vec<Problem>) {
+    let wanted: BTreeSet<&PortSpec> =
+        service.replicas.iter().flat_map(|replica| &replica.spec.ports).collect();
+    for (port, holder) in observed.taken_ports.iter().filter(|(port, _)| wanted.contains(port)) {
+        let problem = Problem::PortTaken {
+            service: service.name.clone(),
+            port: shown(port),
+            holder: holder.clone(),
+        };
+        problems.push(problem);
+    }
+}
+
+fn check_mounts(service: &DesiredService, observed: &Observed, problems: &mut Vec<Problem>) {
+    let mounts = service.replicas.iter().flat_map(|replica| &replica.spec.mounts);
+    let sources: BTreeSet<&String> = mounts
+        .filter_map(|mount| match &mount.kind {
+            MountKind::Bind { source, .. } => Some(source),
+            MountKind::Volume { .. } | MountKind::Tmpfs { .. } => None,
+        })
+        .collect();
+    for path in observed.missing_mounts.iter().filter(|path| sources.contains(path)) {
+        problems.push(Problem::MountMissing { service: service.name.clone(), path: path.clone() });
+    }
+}
+
+fn shown(port: &PortSpec) -> String {
+    let protocol = match port.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    };
+    let host = match port.host {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    match port.host_ip {
+        Some(ip) => format!("{}/{protocol}", std::net::SocketAddr::new(ip, port.host.0)),
+        None => format!("{host}/{protocol}"),
+    }
+}

@@ -1,0 +1,164 @@
+//! Replacing the containers of one service, a few at a time. Stop-first makes the new one beside the old
+//! one, so that a failure to make it stops nothing; start-first also starts it first.
+
+use super::fate::{Action, ServiceFate};
+use super::steps::{Planner, of_replica};
+use crate::reconcile::cause::Cause;
+use crate::reconcile::desired::{DesiredReplica, DesiredService};
+use crate::reconcile::host::Step;
+use crate::reconcile::observed::ObservedContainer;
+use crate::reconcile::plan::{Order, Problem};
+use crate::spec::container::{MountKind, NetworkMode};
+use crate::spec::stack::Condition;
+
+/// Returns the name of a container while the one that it replaces still has the real one.
+pub(super) fn temporary_name(name: &str) -> String {
+    format!("{name}.next")
+}
+
+/// Returns a temporary name that `old` does not have itself, as it may after an interrupted replacement.
+fn name_beside(old: &ObservedContainer, name: &str) -> String {
+    let temporary = temporary_name(name);
+    if old.name == temporary { temporary_name(&temporary) } else { temporary }
+}
+
+/// One replacement, and what it waits for.
+#[derive(Clone, Copy)]
+struct Turn<'a, 'b> {
+    service: &'a DesiredService,
+    replica: &'a DesiredReplica,
+    old: &'a ObservedContainer,
+    cause: &'b Cause,
+    before: &'b [usize],
+}
+
+impl<'a> Planner<'a> {
+    /// Replaces what must be replaced, `update.parallelism` at a time, each batch when the last is good.
+    pub(super) fn replace_in_turn(
+        &mut self,
+        fate: &'a ServiceFate<'a>,
+        needs: &mut Option<Vec<(usize, Order)>>,
+    ) {
+        let turns: Vec<(&DesiredReplica, &ObservedContainer, &Cause)> = fate
+            .replicas
+            .iter()
+            .filter_map(|(replica, action)| match action {
+                Action::Replace { old, cause } => Some((*replica, *old, cause)),
+                _ => None,
+            })
+            .collect();
+        let update = fate.service.update;
+        let width = usize::try_from(update.parallelism).unwrap_or(usize::MAX);
+        let width = if width == 0 { turns.len().max(1) } else { width };
+        if update.start_first {
+            self.check_start_first(fate.service, &turns);
+        }
+        let mut before = Vec::new();
+        for batch in turns.chunks(width) {
+            let mut good = Vec::new();
+            for (replica, old, cause) in batch {
+                let turn = Turn { service: fate.service, replica, old, cause, before: &before };
+                let (start, ready) =
+                    if update.start_first { self.start_first(turn) } else { self.stop_first(turn) };
+                self.follow(fate, needs, start);
+                self.ready.entry(&fate.service.name).or_default().push(ready);
+                good.push(ready);
+                if !update.start_first && turns.len() > width {
+                    good.extend(self.until_healthy(turn, &replica.container_name, ready));
+                }
+            }
+            before = good;
+        }
+    }
+
+    fn stop_first(&mut self, turn: Turn<'a, '_>) -> (usize, usize) {
+        let name = turn.replica.container_name.as_str();
+        let create =
+            self.create(turn.service, turn.replica, &name_beside(turn.old, name), turn.cause, turn.before);
+        let remove = self.remove(turn.old, turn.cause, [create]);
+        let rename = self.take_name(turn, [create, remove]);
+        let start = Step::StartNew { name: name.to_owned() };
+        let start = self.draft.add(of_replica(turn.replica, start, turn.cause), [rename]);
+        (start, start)
+    }
+
+    fn start_first(&mut self, turn: Turn<'a, '_>) -> (usize, usize) {
+        let temporary = name_beside(turn.old, &turn.replica.container_name);
+        let create = self.create(turn.service, turn.replica, &temporary, turn.cause, turn.before);
+        let start = Step::StartNew { name: temporary.clone() };
+        let start = self.draft.add(of_replica(turn.replica, start, turn.cause), [create]);
+        let good = self.until_healthy(turn, &temporary, start).unwrap_or(start);
+        let remove = self.remove(turn.old, turn.cause, [good]);
+        let rename = self.take_name(turn, [good, remove]);
+        (start, rename)
+    }
+
+    fn take_name(&mut self, turn: Turn<'a, '_>, needs: [usize; 2]) -> usize {
+        let to = turn.replica.container_name.clone();
+        // Another container of ours may still have the name: the one of a service that was renamed.
+        let freed = self.freed.get(turn.replica.container_name.as_str()).copied();
+        let rename = Step::RenameContainer { from: name_beside(turn.old, &to), to };
+        self.draft.add(of_replica(turn.replica, rename, turn.cause), needs.into_iter().chain(freed))
+    }
+
+    fn until_healthy(
+        &mut self,
+        turn: Turn<'a, '_>,
+        container: &str,
+        start: usize,
+    ) -> Option<usize> {
+        let check = turn.replica.spec.healthcheck.as_ref()?;
+        if check.test.first().is_some_and(|word| word == "NONE") {
+            return None;
+        }
+        let step = Step::WaitFor {
+            service: turn.service.name.clone(),
+            condition: Condition::ServiceHealthy,
+            containers: vec![container.to_owned()],
+        };
+        Some(self.draft.add(of_replica(turn.replica, step, turn.cause), [start]))
+    }
+
+    /// Two of one service at once are impossible when they need the same thing alone.
+    fn check_start_first(
+        &mut self,
+        service: &DesiredService,
+        turns: &[(&DesiredReplica, &ObservedContainer, &Cause)],
+    ) {
+        for (replica, _, _) in turns {
+            let generated = format!("{}-{}-{}", self.desired.name, service.name, replica.number);
+            let fixed = |endpoint: &crate::spec::container::Endpoint| {
+                endpoint.ipv4.is_some() || endpoint.ipv6.is_some() || endpoint.mac.is_some()
+            };
+            let obstacle = if replica.container_name != generated {
+                Some("container_name")
+            } else if replica.spec.network_mode == NetworkMode::Host {
+                Some("the host's network")
+            } else if replica.spec.networks.values().any(fixed) {
+                Some("a static address")
+            } else {
+                None
+            };
+            if let Some(obstacle) = obstacle {
+                let problem = Problem::StartFirstImpossible {
+                    service: service.name.clone(),
+                    obstacle: obstacle.to_owned(),
+                };
+                self.draft.problems.push(problem);
+                return;
+            }
+            let shared = replica.spec.mounts.iter().find(|mount| {
+                !mount.read_only && matches!(mount.kind, MountKind::Volume { name: Some(_), .. })
+            });
+            if let Some(mount) = shared {
+                let warning = format!(
+                    "{}: old and new both write {} for a while",
+                    service.name, mount.target
+                );
+                if !self.draft.warnings.contains(&warning) {
+                    self.draft.warnings.push(warning);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Whole printed plans.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::{Down, Policy, plan, plan_down};
+use crate::reconcile::controller::round;
+use crate::reconcile::desired::Desired;
+use crate::reconcile::histories::{depends, name, resolve, service, stack};
+use crate::reconcile::simulate::Simulation;
+use crate::spec::stack::{Condition, Dependency, PullPolicy, Stack};
+
+fn shop() -> Stack {
+    let mut web = service("web");
+    let dependency = Dependency { restart: true, ..depends(Condition::ServiceStarted) };
+    web.depends_on.insert(name("db"), dependency);
+    stack([service("db"), web])
+}
+
+/// Returns a machine on which `desired` is up.
+fn up(desired: &Desired) -> Simulation {
+    let host = Simulation::new(7);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(round(&host, desired, &Policy::default(), 1, |_| {}));
+    host
+}
+
+fn next(host: &Simulation, stack: &Stack) -> String {
+    plan(&resolve(stack), &host.machine().observed, &Policy::default()).to_string()
+}
+
+#[test]
+fn a_new_stack_is_made_in_the_order_of_its_dependencies() {
+    let plan = next(&Simulation::new(1), &shop());
+    assert_eq!(
+        plan,
+        "[] #1 network shop_default create, missing\n\
+         [] #2 image app pull, needed by db\n\
+         [1 2] #3 db.1 create, missing\n\
+         [3] #4 db.1 start, missing\n\
+         [1 2] #5 web.1 create, missing\n\
+         [4 5] #6 web.1 start, missing\n"
+    );
+}
+
+#[test]
+fn a_changed_database_is_replaced_while_its_dependent_is_stopped() {
+    let mut stack = shop();
+    let host = up(&resolve(&stack));
+    assert_eq!(next(&host, &stack), "");
+    stack.services.get_mut(&name("db")).unwrap().container.env = vec!["A=1".to_owned()];
+    let cause = "spec changed: environment.A none → 1 (stack.yaml:7)";
+    assert_eq!(
+        next(&host, &stack),
+        format!(
+            "[] #1 db.1 create as shop-db-1.next, {cause}\n\
+             [] #2 web.1 stop, dependency db changes\n\
+             [1 2] #3 db.1 stop, {cause}\n\
+             [3] #4 db.1 remove, {cause}\n\
+             [1 4] #5 db.1 rename to shop-db-1, {cause}\n\
+             [5] #6 db.1 start, {cause}\n\
+             [2 6] #7 web.1 start, dependency db changes\n"
+        )
+    );
+}
+
+#[test]
+fn limits_change_without_a_restart_and_orphans_go() {
+    let mut stack = shop();
+    let host = up(&resolve(&stack));
+    stack.services.get_mut(&name("db")).unwrap().container.resources.memory = Some(64);
+    stack.services.remove(&name("web"));
+    assert_eq!(
+        next(&host, &stack),
+        "[] #1 web.1 stop, orphaned\n\
+         [1] #2 web.1 remove, orphaned\n\
+         [] #3 db.1 update, changed: resources.memory none → 64\n"
+    );
+}
+
+#[test]
+fn a_missing_image_that_must_not_be_pulled_is_a_problem() {
+    let mut stack = shop();
+    stack.services.remove(&name("web"));
+    stack.services.get_mut(&name("db")).unwrap().pull_policy = PullPolicy::Never;
+    let plan = next(&Simulation::new(1), &stack);
+    assert!(
+        plan.ends_with(
+            "problem: db: image app is not here and its pull policy forbids to pull it\n"
+        )
+    );
+}
+
+#[test]
+fn dependents_stop_first_when_a_stack_goes() {
+    let host = up(&resolve(&shop()));
+    let plan = plan_down(&host.machine().observed, Down::KeepVolumes);
+    assert_eq!(
+        plan.to_string(),
+        "[] #1 web.1 stop, requested\n\
+         [1] #2 web.1 remove, requested\n\
+         [1] #3 db.1 stop, requested\n\
+         [3] #4 db.1 remove, requested\n\
+         [2 4] #5 network shop_default remove, requested\n"
+    );
+}

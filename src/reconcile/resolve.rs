@@ -1,0 +1,265 @@
+//! From a stack to what is wanted of this machine: names, labels, and the hash that forces a re-creation.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::desired::{Desired, DesiredNetwork, DesiredReplica, DesiredService, DesiredVolume};
+use crate::spec::container::{ContainerSpec, MountKind, NetworkMode, Resources, RestartPolicy};
+use crate::spec::digest::Digest;
+use crate::spec::name::ServiceName;
+use crate::spec::stack::{Condition, Dependency, Network, Service, Stack, Volume};
+
+/// Labels that compose and its tools read.
+const LABELS: &str = "com.docker.compose.";
+
+impl Desired {
+    /// Settles every name of `stack`. `images` maps references to the config digests that they mean now.
+    pub fn resolve(stack: &Stack, images: &BTreeMap<String, String>) -> Self {
+        let services = stack
+            .services
+            .iter()
+            .map(|(name, service)| (name.clone(), resolve_service(stack, service, images)));
+        let networks = stack.networks.iter().map(|(key, network)| {
+            let network = resolve_network(stack, key, network);
+            (network.name.clone(), network)
+        });
+        let volumes = stack.volumes.iter().map(|(key, volume)| {
+            let volume = resolve_volume(stack, key, volume);
+            (volume.name.clone(), volume)
+        });
+        Self {
+            name: stack.name.clone(),
+            services: services.collect(),
+            networks: networks.collect(),
+            volumes: volumes.collect(),
+            unselected: stack.disabled.clone(),
+        }
+    }
+}
+
+fn resolve_service(
+    stack: &Stack,
+    service: &Service,
+    images: &BTreeMap<String, String>,
+) -> DesiredService {
+    let mut depends_on = service.depends_on.clone();
+    let shared = [
+        match &service.container.network_mode {
+            NetworkMode::Container(other) => other.as_str(),
+            _ => "",
+        },
+        &service.container.pid_mode,
+        &service.container.ipc_mode,
+    ];
+    // Whoever lives in another service's namespaces starts after it, and again when it is replaced.
+    for other in shared.iter().filter_map(|mode| mode.strip_prefix("service:")) {
+        if let Ok(other) = ServiceName::try_from(other) {
+            let started =
+                Dependency { condition: Condition::ServiceStarted, restart: true, required: true };
+            depends_on.entry(other).or_insert(started).restart = true;
+        }
+    }
+    let replicas = (1..=service.replicas).map(|number| {
+        let spec = resolve_container(stack, service, number);
+        DesiredReplica {
+            service: service.name.clone(),
+            number,
+            container_name: container_name(stack, service, number),
+            hash: spec_hash(&spec),
+            image_id: images.get(&spec.image).cloned(),
+            spec,
+        }
+    });
+    DesiredService {
+        name: service.name.clone(),
+        replicas: replicas.collect(),
+        depends_on,
+        pull_policy: service.pull_policy,
+        update: service.update,
+        on_unhealthy: service.on_unhealthy,
+        restart_limits: service.restart_limits,
+        origins: service.origins.clone(),
+    }
+}
+
+fn container_name(stack: &Stack, service: &Service, number: u32) -> String {
+    match &service.container_name {
+        Some(name) => name.clone(),
+        None => format!("{}-{}-{number}", stack.name, service.name),
+    }
+}
+
+fn resolve_container(stack: &Stack, service: &Service, number: u32) -> ContainerSpec {
+    let mut spec = service.container.clone();
+    let name_of =
+        |key: &str| stack.networks.get(key).map_or(key.to_owned(), |n| network_name(stack, key, n));
+    spec.networks = std::mem::take(&mut spec.networks)
+        .into_iter()
+        .map(|(key, mut endpoint)| {
+            // Compose gives every endpoint the service's name, which is what siblings look up.
+            if !endpoint.aliases.iter().any(|alias| alias == service.name.as_str()) {
+                endpoint.aliases.push(service.name.as_str().to_owned());
+            }
+            (name_of(&key), endpoint)
+        })
+        .collect();
+    match &mut spec.network_mode {
+        NetworkMode::Networks(first) => *first = name_of(first),
+        NetworkMode::Container(other) => *other = shared_container(stack, other),
+        NetworkMode::Default | NetworkMode::Host | NetworkMode::None => {}
+    }
+    for mode in [&mut spec.pid_mode, &mut spec.ipc_mode] {
+        if mode.starts_with("service:") {
+            *mode = format!("container:{}", shared_container(stack, mode));
+        }
+    }
+    for from in &mut spec.volumes_from {
+        *from = shared_volumes(stack, from);
+    }
+    for mount in &mut spec.mounts {
+        if let MountKind::Volume { name: Some(name), .. } = &mut mount.kind
+            && let Some(volume) = stack.volumes.get(name)
+        {
+            *name = volume_name(stack, name, volume);
+        }
+    }
+    spec.labels.extend(container_labels(stack, service, number));
+    spec
+}
+
+/// Returns the container name that `service:NAME` means: the service's first replica.
+fn shared_container(stack: &Stack, mode: &str) -> String {
+    let Some(service) = mode.strip_prefix("service:") else { return mode.to_owned() };
+    ServiceName::try_from(service).ok().and_then(|name| stack.services.get(&name)).map_or_else(
+        || format!("{}-{service}-1", stack.name),
+        |other| container_name(stack, other, 1),
+    )
+}
+
+/// Resolves `SERVICE[:ro]` and `container:NAME[:ro]` of `volumes_from`.
+fn shared_volumes(stack: &Stack, from: &str) -> String {
+    if let Some(container) = from.strip_prefix("container:") {
+        return container.to_owned();
+    }
+    let (service, suffix) =
+        from.split_once(':').map_or((from, String::new()), |(s, m)| (s, format!(":{m}")));
+    match ServiceName::try_from(service).ok().and_then(|name| stack.services.get(&name)) {
+        Some(other) => container_name(stack, other, 1) + &suffix,
+        None => from.to_owned(),
+    }
+}
+
+fn container_labels(stack: &Stack, service: &Service, number: u32) -> BTreeMap<String, String> {
+    let depends_on: Vec<String> = service
+        .depends_on
+        .iter()
+        .map(|(name, dependency)| {
+            let condition = match dependency.condition {
+                Condition::ServiceStarted => "service_started",
+                Condition::ServiceHealthy => "service_healthy",
+                Condition::ServiceCompletedSuccessfully => "service_completed_successfully",
+            };
+            format!("{name}:{condition}:{}", dependency.restart)
+        })
+        .collect();
+    let mut labels = vec![
+        ("project", stack.name.as_str().to_owned()),
+        ("service", service.name.as_str().to_owned()),
+        ("container-number", number.to_string()),
+        ("oneoff", "False".to_owned()),
+        ("project.working_dir", stack.working_dir.clone()),
+        ("project.config_files", stack.config_files.join(",")),
+        ("depends_on", depends_on.join(",")),
+    ];
+    labels.extend(service.config_hash.clone().map(|hash| ("config-hash", hash)));
+    labels.into_iter().map(|(key, value)| (format!("{LABELS}{key}"), value)).collect()
+}
+
+fn network_name(stack: &Stack, key: &str, network: &Network) -> String {
+    match &network.name {
+        Some(name) => name.clone(),
+        None if network.external => key.to_owned(),
+        None => format!("{}_{key}", stack.name),
+    }
+}
+
+fn volume_name(stack: &Stack, key: &str, volume: &Volume) -> String {
+    match &volume.name {
+        Some(name) => name.clone(),
+        None if volume.external => key.to_owned(),
+        None => format!("{}_{key}", stack.name),
+    }
+}
+
+fn resolve_network(stack: &Stack, key: &str, network: &Network) -> DesiredNetwork {
+    DesiredNetwork {
+        name: network_name(stack, key, network),
+        key: key.to_owned(),
+        external: network.external,
+        internal: network.internal,
+        enable_ipv6: network.enable_ipv6,
+        attachable: network.attachable,
+        driver: network.driver.clone().unwrap_or_else(|| "bridge".to_owned()),
+        driver_opts: network.driver_opts.clone(),
+        subnets: network.subnets.clone(),
+        labels: object_labels(stack, "network", key, &network.labels),
+    }
+}
+
+fn resolve_volume(stack: &Stack, key: &str, volume: &Volume) -> DesiredVolume {
+    DesiredVolume {
+        name: volume_name(stack, key, volume),
+        key: key.to_owned(),
+        external: volume.external,
+        driver: volume.driver.clone().unwrap_or_else(|| "local".to_owned()),
+        driver_opts: volume.driver_opts.clone(),
+        labels: object_labels(stack, "volume", key, &volume.labels),
+    }
+}
+
+fn object_labels(
+    stack: &Stack,
+    kind: &str,
+    key: &str,
+    own: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut labels = own.clone();
+    labels.insert(format!("{LABELS}project"), stack.name.as_str().to_owned());
+    labels.insert(format!("{LABELS}{kind}"), key.to_owned());
+    labels
+}
+
+/// Returns the digest of what forces a re-creation. The image's id is compared by itself, so that a
+/// container made before its image was pinned keeps its hash.
+pub fn spec_hash(spec: &ContainerSpec) -> String {
+    let text = sorted(
+        serde_json::to_value(without_live_fields(spec)).expect("a spec has only string keys"),
+    );
+    Digest::from_bytes(&Sha256::digest(text.to_string().as_bytes()).into()).hex().to_owned()
+}
+
+/// Returns `spec` without what can change while the container runs, and without the labels that only
+/// tell tools where it came from: moving the stack's folder replaces nothing.
+pub(super) fn without_live_fields(spec: &ContainerSpec) -> ContainerSpec {
+    let mut fixed = spec.clone();
+    fixed.resources = Resources::default();
+    fixed.restart = RestartPolicy::No;
+    fixed.ports = Vec::new();
+    fixed.labels.retain(|key, _| !key.starts_with(LABELS));
+    fixed
+}
+
+/// Returns `value` with the keys of its objects in order.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let ordered: BTreeMap<String, Value> =
+                map.into_iter().map(|(key, v)| (key, sorted(v))).collect();
+            Value::Object(ordered.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
