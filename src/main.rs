@@ -16,9 +16,12 @@ fn main() -> ExitCode {
     let verb = arguments.next().unwrap_or_default();
     // Before any thread exists: the shim clones its children without a re-exec, netd enters namespaces.
     match verb.to_str() {
-        Some("__shim") => shim_paths(arguments).map_or(ExitCode::from(USAGE), |paths| shim::run(&paths)),
+        Some("__shim") => {
+            shim_paths(arguments).map_or(ExitCode::from(USAGE), |paths| shim::run(&paths))
+        }
         Some("__hello") => images::hello::serve(),
-        Some("__netd") => net_state(arguments).map_or(ExitCode::from(USAGE), |state| cli::service(net::netd::run(&state))),
+        Some("__netd") => net_state(arguments)
+            .map_or(ExitCode::from(USAGE), |state| cli::service(net::netd::run(&state))),
         _ => cli::main(),
     }
 }

@@ -149,10 +149,7 @@ mod tests {
 
     fn quoted(text: &str) -> Node {
         let span = Span { file: FileId(0), start: 0, end: 0 };
-        Node {
-            kind: Kind::Scalar(Scalar { text: text.to_owned(), quoted: true }),
-            ..Node { span, kind: Kind::Null }
-        }
+        Node::new(span, Kind::Scalar(Scalar { text: text.to_owned(), quoted: true }))
     }
 
     #[test]

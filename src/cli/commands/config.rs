@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::{exit, failed};
 use crate::cli::stack_files::{self, ReadStack, StackArgs};
+use crate::cli::{exit, failed};
 use crate::diagnostic::{self, Colour};
 use crate::spec::emit;
 use crate::spec::stack::Stack;

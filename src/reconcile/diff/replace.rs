@@ -73,8 +73,13 @@ impl<'a> Planner<'a> {
 
     fn stop_first(&mut self, turn: Turn<'a, '_>) -> (usize, usize) {
         let name = turn.replica.container_name.as_str();
-        let create =
-            self.create(turn.service, turn.replica, &name_beside(turn.old, name), turn.cause, turn.before);
+        let create = self.create(
+            turn.service,
+            turn.replica,
+            &name_beside(turn.old, name),
+            turn.cause,
+            turn.before,
+        );
         let remove = self.remove(turn.old, turn.cause, [create]);
         let rename = self.take_name(turn, [create, remove]);
         let start = Step::StartNew { name: name.to_owned() };
