@@ -30,7 +30,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("petgraph", &["reconcile", "images/build"]),
     ("notify", &["sources"]),
     ("rtnetlink", &["net"]),
-    ("cgroups_rs", &["runtime/cgroup"]),
     ("tar", &["images"]),
     ("rusqlite", &["engine/state"]),
     ("axum", &["api"]),

@@ -348,7 +348,7 @@ mod tests {
                         offset => {
                             let index = usize::try_from((offset - ARGUMENTS) / 8).unwrap();
                             let (high, low) = words(args.get(index).copied().unwrap_or(0));
-                            if (offset - ARGUMENTS) % 8 == 0 { low } else { high }
+                            if (offset - ARGUMENTS).is_multiple_of(8) { low } else { high }
                         }
                     }
                 }
