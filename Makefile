@@ -7,9 +7,9 @@ APT = busybox-static skopeo
 build:
 	cargo build --release
 
-# Installs what the tests need from Debian's packages, then runs every test.
+# Installs what the tests need from Debian's packages, runs every test, and checks that nothing is left behind.
 test: deps
-	cargo test --all-targets
+	tests/leaks cargo test --all-targets
 
 # Formatting and clippy, warnings being errors.
 lint:

@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     for found in &read.diagnostics {
         // Nobody is left to tell when standard error is closed; the exit code still says it.
-        drop(writeln!(stderr, "{}", diagnostic::render(found, &read.sources, colour)));
+        drop(writeln!(stderr, "{}\n", diagnostic::render(found, &read.sources, colour)));
     }
     let Some(stack) = &read.stack else {
         return ExitCode::from(exit::FAILURE);
