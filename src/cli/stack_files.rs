@@ -13,7 +13,7 @@ use crate::spec::env_file;
 use crate::spec::interpolate::Variables;
 use crate::spec::load::{self, Input, Loaded};
 use crate::spec::name::StackName;
-use crate::spec::node::{Kind, Node};
+use crate::spec::node::{Entry, Kind, Node, Scalar};
 use crate::spec::stack::Stack;
 use crate::spec::validate::{self, Context};
 
@@ -27,6 +27,9 @@ const NAMES: &[(&str, &str)] = &[
     ("docker-compose.yml", "docker-compose.override.yml"),
     ("docker-compose.yaml", "docker-compose.override.yaml"),
 ];
+
+/// Holds the stack's name in every file of it.
+const NAME_VARIABLE: &str = "COMPOSE_PROJECT_NAME";
 
 /// Largest file that is read as a part of a stack, in bytes.
 const MAX_FILE: u64 = 8 << 20;
@@ -92,7 +95,7 @@ pub fn read(
         Some(folder) => current.join(folder),
         None => paths[0].parent().map_or_else(|| current.clone(), Path::to_owned),
     };
-    let environment = with_env_files(args, environment, &current, &folder)?;
+    let mut environment = with_env_files(args, environment, &current, &folder)?;
     let mut inputs = Vec::new();
     for path in &paths {
         let text =
@@ -100,16 +103,23 @@ pub fn read(
         inputs.push(Input { path: path.to_string_lossy().into_owned(), text });
     }
     let disk = Disk;
-    let Loaded { root, sources, mut diagnostics, variables } =
-        load::load(&inputs, &environment, &disk);
+    let mut loaded = load::load(&inputs, &environment, &disk);
+    let name = stack_name(args, &environment, &loaded.root, &folder)?;
+    if !environment.contains_key(NAME_VARIABLE) {
+        // The name may come out of the files that may use it: they are read once more with it.
+        environment.insert(NAME_VARIABLE.to_owned(), name.as_str().to_owned());
+        loaded = load::load(&inputs, &environment, &disk);
+    }
+    let Loaded { mut root, sources, mut diagnostics, variables } = loaded;
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Ok(ReadStack { sources, root, stack: None, diagnostics, variables });
     }
+    put_name(&mut root, &name);
     let profiles = profiles(args, &environment);
     let working_dir = folder.to_string_lossy().into_owned();
     let config_files: Vec<String> = inputs.iter().map(|input| input.path.clone()).collect();
     let context = Context {
-        name: stack_name(args, &environment, &root, &folder)?,
+        name,
         working_dir: &working_dir,
         home: environment.get("HOME").map(String::as_str),
         config_files: &config_files,
@@ -204,8 +214,7 @@ fn stack_name(
         Some(Kind::Scalar(scalar)) => Some(scalar.text.clone()),
         _ => None,
     };
-    let from_environment =
-        environment.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty()).cloned();
+    let from_environment = environment.get(NAME_VARIABLE).filter(|name| !name.is_empty()).cloned();
     let chosen = args
         .project_name
         .clone()
@@ -213,6 +222,18 @@ fn stack_name(
         .or(written)
         .unwrap_or_else(|| normalised(folder));
     StackName::try_from(chosen).map_err(|source| StackError::Name { source })
+}
+
+/// Writes the stack's final name into the document, as its first key when it has none.
+fn put_name(root: &mut Node, name: &StackName) {
+    let span = root.span;
+    let value =
+        Node::new(span, Kind::Scalar(Scalar { text: name.as_str().to_owned(), quoted: false }));
+    if let Some(written) = root.get_mut("name") {
+        written.kind = value.kind;
+    } else if let Kind::Mapping(entries) = &mut root.kind {
+        entries.insert(0, Entry { key: "name".to_owned(), key_span: span, value });
+    }
 }
 
 fn normalised(folder: &Path) -> String {

@@ -106,7 +106,7 @@ fn is_ambiguous(text: &str) -> bool {
 fn typed(scalar: &Scalar) -> Value {
     let text = scalar.text.as_str();
     if scalar.quoted {
-        return Value::String(text.to_owned());
+        return literal(text);
     }
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
@@ -125,7 +125,12 @@ fn typed(scalar: &Scalar) -> Value {
     {
         return Value::Number(number);
     }
-    Value::String(text.to_owned())
+    literal(text)
+}
+
+/// A string that interpolation gives back as it is: what `config` prints is a stack file again.
+fn literal(text: &str) -> Value {
+    Value::String(text.replace('$', "$$"))
 }
 
 #[cfg(test)]

@@ -62,6 +62,20 @@ fn a_good_file_is_printed_with_its_variables_filled_in() {
 }
 
 #[test]
+fn what_is_printed_reads_back_to_the_same() {
+    let folder = folder_with(
+        "name: one\nservices:\n  web:\n    image: a\n    command: [echo, $$HOME, \"yes\", \"0644\"]\n    labels: {stack: $COMPOSE_PROJECT_NAME}\n",
+    );
+    let first = bargee(folder.path(), &["config", "-p", "two"]);
+    assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
+    let text = String::from_utf8_lossy(&first.stdout);
+    assert!(text.contains("name: two\n") && text.contains("stack: two\n"), "{text}");
+    fs::write(folder.path().join("stack.yaml"), &first.stdout).expect("a file is written");
+    let second = bargee(folder.path(), &["config"]);
+    assert_eq!(String::from_utf8_lossy(&second.stdout), text);
+}
+
+#[test]
 fn an_override_file_beside_the_stack_is_merged() {
     let folder = folder_with("services:\n  web:\n    image: a\n    environment: [A=1, B=2]\n");
     let twin = "services:\n  web:\n    environment: {B: '3'}\n";

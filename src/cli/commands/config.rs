@@ -32,7 +32,7 @@ pub struct Args {
     /// Print the images' references, one a line
     #[arg(long, conflicts_with = "variables")]
     images: bool,
-    /// Print the variables that the files use, and their values
+    /// Print the variables that the files use, and their values or defaults
     #[arg(long)]
     variables: bool,
 }
@@ -89,11 +89,13 @@ fn output(args: &Args, read: &ReadStack, stack: &Stack) -> String {
         return lines(stack.services.values().map(|service| &service.container.image));
     }
     if args.variables {
-        let line = |(name, variable): (&String, &crate::spec::interpolate::Variable)| {
-            match &variable.value {
-                Some(value) => format!("{name}={value}"),
-                None => name.clone(),
-            }
+        let line = |(name, variable): (&String, &crate::spec::interpolate::Variable)| match variable
+            .value
+            .as_ref()
+            .or(variable.default.as_ref())
+        {
+            Some(value) => format!("{name}={value}"),
+            None => name.clone(),
         };
         return lines(read.variables.iter().map(line));
     }
