@@ -1,7 +1,8 @@
 //! Bargee: a container engine and a declarative supervisor in one static binary.
 //!
 //! Layers, left imported by right: `spec ← reconcile ← engine ← api`; `runtime`, `net` and `images` are
-//! drivers below `engine` that never import each other; `diagnostic` lies below `spec` and `images`.
+//! drivers below `engine` that never import each other; `diagnostic` lies below `spec` and `images`; `protocol` holds what
+//! `cli` and `api` say to each other.
 //! `tests/tidy.rs` holds this table.
 
 pub mod api;
@@ -10,6 +11,7 @@ pub mod diagnostic;
 pub mod engine;
 pub mod images;
 pub mod net;
+pub mod protocol;
 pub mod reconcile;
 pub mod runtime;
 pub mod spec;

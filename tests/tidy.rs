@@ -11,11 +11,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["spec"]),
     ("net", &["spec"]),
     ("images", &["spec", "diagnostic"]),
-    ("engine", &["spec", "reconcile", "runtime", "net", "images", "diagnostic"]),
-    ("api", &["engine", "spec", "reconcile", "diagnostic"]),
-    ("sources", &["engine", "spec", "reconcile", "diagnostic"]),
+    // The words of `/bargee/v1`, which both of its ends know.
+    ("protocol", &["spec"]),
+    ("engine", &["spec", "reconcile", "runtime", "net", "images", "diagnostic", "protocol"]),
+    ("api", &["engine", "spec", "reconcile", "diagnostic", "protocol"]),
+    ("sources", &["engine", "spec", "reconcile", "diagnostic", "protocol"]),
     // The command line reads the stack files; the engine it reaches only through its API.
-    ("cli", &["spec", "diagnostic"]),
+    ("cli", &["spec", "diagnostic", "protocol"]),
 ];
 
 /// What a driver may see of `spec`: value types.
@@ -33,6 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tar", &["images"]),
     ("rusqlite", &["engine/state"]),
     ("axum", &["api"]),
+    ("hyper", &["api", "cli"]),
     ("clap", &["cli"]),
 ];
 

@@ -1,13 +1,27 @@
-//! The real host: containers, volumes, state, events, health, logs.
+//! The real host: containers, images, networks, volumes, state, events, health, logs.
+//!
+//! [`Engine`] owns them all; its verbs are spread over `containers/`, `images`, `networks`, `volumes` and
+//! `stacks/`, one idea a file. It is the only writer of the state database.
 
 pub mod config;
+pub mod containers;
+mod core;
+mod error;
 pub mod events;
 pub mod health;
+pub mod images;
 pub mod lock;
 pub mod logs;
+mod machine;
 pub mod merge;
 pub mod names;
+pub mod networks;
 pub mod paths;
 pub mod profile;
+pub mod stacks;
 pub mod state;
 pub mod translate;
+pub mod volumes;
+
+pub use self::core::Engine;
+pub use error::{EngineError, Kind};

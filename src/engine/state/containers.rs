@@ -7,7 +7,7 @@ use super::StateError;
 use super::database::{decode, encode};
 use crate::engine::health::Monitor;
 use crate::runtime::shim::protocol::Exit;
-use crate::spec::container::ContainerSpec;
+use crate::spec::container::{ContainerSpec, PortSpec};
 
 /// A container's row.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,12 @@ pub struct Container {
     pub runtime: Option<Runtime>,
     pub exit: Option<Exit>,
     pub health: Option<Monitor>,
+    /// Published ports with the host port that each one got: `host` is `(p, p)`.
+    pub bound_ports: Vec<PortSpec>,
+    /// Restarts by the restart policy since the last explicit start.
+    pub restart_count: u32,
+    /// Why the last start failed.
+    pub error: Option<String>,
     pub created_at: i64,
 }
 
@@ -82,7 +88,7 @@ impl Container {
 }
 
 const COLUMNS: &str = "id, name, spec, image_id, stack, service, number, oneoff, hash, phase, stopped_by_user, \
-                       runtime, exit, health, created_at";
+                       runtime, exit, health, ports, restart_count, error, created_at";
 
 /// Inserts the row or replaces the one with its id.
 pub fn put(connection: &Connection, container: &Container) -> Result<(), StateError> {
@@ -101,9 +107,10 @@ pub fn put(connection: &Connection, container: &Container) -> Result<(), StateEr
         container.runtime.as_ref().map(|runtime| encode("runtime record", runtime)).transpose()?;
     let exit = container.exit.as_ref().map(|exit| encode("exit record", exit)).transpose()?;
     let health = container.health.as_ref().map(|health| encode("health", health)).transpose()?;
+    let ports = encode("ports", &container.bound_ports)?;
     let replica = container.replica.as_ref();
     let sql = format!(
-        "INSERT OR REPLACE INTO containers ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        "INSERT OR REPLACE INTO containers ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
     );
     connection
         .prepare_cached(&sql)
@@ -123,6 +130,9 @@ pub fn put(connection: &Connection, container: &Container) -> Result<(), StateEr
                 runtime,
                 exit,
                 health,
+                ports,
+                container.restart_count,
+                container.error,
                 container.created_at,
             ])
         })
@@ -194,6 +204,7 @@ struct Raw {
     runtime: Option<String>,
     exit: Option<String>,
     health: Option<String>,
+    ports: String,
 }
 
 impl Raw {
@@ -216,7 +227,10 @@ impl Raw {
             runtime: None,
             exit: None,
             health: None,
-            created_at: row.get(14)?,
+            bound_ports: Vec::new(),
+            restart_count: row.get(15)?,
+            error: row.get(16)?,
+            created_at: row.get(17)?,
         };
         Ok(Self {
             container,
@@ -225,6 +239,7 @@ impl Raw {
             runtime: row.get(11)?,
             exit: row.get(12)?,
             health: row.get(13)?,
+            ports: row.get(14)?,
         })
     }
 
@@ -235,6 +250,7 @@ impl Raw {
             runtime: self.runtime.map(|text| decode("runtime record", &text)).transpose()?,
             exit: self.exit.map(|text| decode("exit record", &text)).transpose()?,
             health: self.health.map(|text| decode("health", &text)).transpose()?,
+            bound_ports: decode("ports", &self.ports)?,
             ..self.container
         })
     }
@@ -274,6 +290,9 @@ mod tests {
             }),
             exit: Some(Exit { incarnation: 2, code: 137, oom: true, at: 9 }),
             health: Some(Monitor::new(SystemTime::UNIX_EPOCH)),
+            bound_ports: Vec::new(),
+            restart_count: 2,
+            error: Some("no such file".into()),
             created_at: 1,
         }
     }

@@ -17,3 +17,4 @@ pub mod stacks;
 pub mod volumes;
 
 pub use database::{Database, Durability, Place, StateError};
+pub use rusqlite::{Connection, Transaction};

@@ -17,6 +17,9 @@ CREATE TABLE containers (
     runtime TEXT,
     exit TEXT,
     health TEXT,
+    ports TEXT NOT NULL,
+    restart_count INTEGER NOT NULL,
+    error TEXT,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX containers_by_stack ON containers (stack);

@@ -1,0 +1,127 @@
+//! [`Engine`]: what it owns, how it starts, and the doors to its state that every verb uses.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::engine::config::Config;
+use crate::engine::containers::{Handle, execs::Execs};
+use crate::engine::error::EngineError;
+use crate::engine::events::{Actor, Bus, Event};
+use crate::engine::lock::RootLock;
+use crate::engine::machine::Machine;
+use crate::engine::networks::Networks;
+use crate::engine::paths::Paths;
+use crate::engine::stacks::Stacks;
+use crate::engine::state::{self, Database, Durability, StateError};
+use crate::images::Store;
+
+/// Events that a late listener may still ask for.
+const KEPT_EVENTS: u32 = 4096;
+
+/// One engine: the owner of all that lies below its root.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) paths: Paths,
+    pub(crate) config: Config,
+    pub(crate) machine: Machine,
+    pub(crate) store: Arc<Store>,
+    pub(crate) bus: Bus,
+    /// By id.
+    pub(crate) containers: RwLock<BTreeMap<String, Arc<Handle>>>,
+    pub(crate) execs: Execs,
+    pub(crate) networks: Networks,
+    pub(crate) stacks: Stacks,
+    database: Mutex<Database>,
+    _lock: RootLock,
+}
+
+impl Engine {
+    /// Opens the engine's root, adopts what runs, and starts its loops. Needs a multi-threaded tokio runtime.
+    ///
+    /// # Errors
+    /// Another engine has the root, its disk can't be used, or a kernel feature is missing.
+    pub async fn open(paths: Paths, config: Config) -> Result<Arc<Self>, EngineError> {
+        for folder in [paths.root(), paths.run()] {
+            std::fs::create_dir_all(folder)
+                .map_err(EngineError::io(format!("create the folder {}", folder.display())))?;
+        }
+        let lock = crate::engine::lock::take(&paths.lock(), &std::process::id().to_string())?;
+        let machine = Machine::read()?;
+        let database = Database::open(&paths.database(), paths.run())?;
+        let store = Arc::new(Store::open(paths.root())?);
+        let networks = Networks::open(&paths, &config)?;
+        let engine = Arc::new(Self {
+            machine,
+            store,
+            bus: Bus::new(KEPT_EVENTS as usize),
+            containers: RwLock::default(),
+            execs: Execs::default(),
+            networks,
+            stacks: Stacks::default(),
+            database: Mutex::new(database),
+            _lock: lock,
+            paths,
+            config,
+        });
+        engine.restore_networks().await?;
+        engine.recover_containers().await?;
+        engine.start_stacks().await?;
+        Ok(engine)
+    }
+
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Runs `work` in one transaction of the state database. `Durability::Power` waits for the disk.
+    pub(crate) fn write<T, E: From<StateError>>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&state::Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match durability {
+            Durability::Process => self.database().write(durability, work),
+            // Others' tasks go on while this thread waits for the disk.
+            Durability::Power => {
+                tokio::task::block_in_place(|| self.database().write(durability, work))
+            }
+        }
+    }
+
+    /// Reads the state database.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&state::Connection) -> T) -> T {
+        work(self.database().read())
+    }
+
+    fn database(&self) -> MutexGuard<'_, Database> {
+        // A panic inside a transaction rolled it back.
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells everybody what happened, and keeps it for those who ask later.
+    pub(crate) fn emit(
+        &self,
+        kind: &str,
+        action: &str,
+        id: &str,
+        attributes: BTreeMap<String, String>,
+    ) {
+        let actor = Actor { id: id.to_owned(), attributes };
+        let event = Event::new(kind, action, actor, now());
+        let kept =
+            self.write(Durability::Process, |tx| state::events::append(tx, &event, KEPT_EVENTS));
+        if let Err(error) = kept {
+            tracing::warn!(%error, "an event is not kept for later");
+        }
+        self.bus.publish(event);
+    }
+}
+
+/// Unix time in nanoseconds.
+pub(crate) fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}

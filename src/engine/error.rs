@@ -1,0 +1,125 @@
+//! What a verb of the engine fails with, and what kind of failure that is for a client.
+
+use crate::engine::config::ConfigError;
+use crate::engine::lock::LockError;
+use crate::engine::logs::LogError;
+use crate::engine::names::ResolveError;
+use crate::engine::state::StateError;
+use crate::engine::translate::TranslateError;
+use crate::images::StoreError;
+use crate::net::driver::NetError;
+
+/// Which of docker's answers fits: 404, 409, 400, 304, 403, 501, 503, 500.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    NotFound,
+    Conflict,
+    Invalid,
+    /// It is so already.
+    NotModified,
+    Forbidden,
+    NotImplemented,
+    Unavailable,
+    Internal,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
+    Translate(#[from] TranslateError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `doing` is a phrase such as `create the folder /x`.
+    #[error("cannot {doing}")]
+    Io { doing: String, source: std::io::Error },
+    #[error("No such image: {reference}")]
+    NoImage { reference: String },
+    #[error("No such container: {word}")]
+    NoContainer { word: String },
+    #[error("No such exec instance: {id}")]
+    NoExec { id: String },
+    #[error("network {word} not found")]
+    NoNetwork { word: String },
+    #[error("get {name}: no such volume")]
+    NoVolume { name: String },
+    /// What was asked for can't be in the object's present state; the text is docker's where scripts match it.
+    #[error("{message}")]
+    Conflict { message: String },
+    #[error("{message}")]
+    Invalid { message: String },
+    #[error("{message}")]
+    Forbidden { message: String },
+    /// Known and not built; says what to do instead.
+    #[error("{message}")]
+    NotImplemented { message: String },
+    /// It is running (or stopped, paused, …) already.
+    #[error("container {id} is {state} already")]
+    NotModified { id: String, state: &'static str },
+    /// The shim or the container's init could not do it. `code` is what `docker run` exits with.
+    #[error("{message}")]
+    Start { message: String, code: i32 },
+    #[error("the shim of container {id} is gone")]
+    ShimGone { id: String },
+}
+
+impl EngineError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoImage { .. }
+            | Self::NoContainer { .. }
+            | Self::NoExec { .. }
+            | Self::NoNetwork { .. }
+            | Self::NoVolume { .. }
+            | Self::State(StateError::NotFound { .. })
+            | Self::Resolve(ResolveError::NotFound { .. }) => Kind::NotFound,
+            Self::Conflict { .. } | Self::State(StateError::NameTaken { .. }) => Kind::Conflict,
+            Self::Invalid { .. }
+            | Self::Translate(_)
+            | Self::Resolve(ResolveError::Ambiguous { .. }) => Kind::Invalid,
+            Self::State(
+                StateError::SubnetTaken { .. }
+                | StateError::AddressTaken { .. }
+                | StateError::AddressOutside { .. },
+            ) => Kind::Forbidden,
+            Self::Forbidden { .. } => Kind::Forbidden,
+            Self::NotImplemented { .. } => Kind::NotImplemented,
+            Self::NotModified { .. } => Kind::NotModified,
+            // As dockerd answers a program that can't be executed.
+            Self::Start { code: 126 | 127, .. } => Kind::Invalid,
+            _ => Kind::Internal,
+        }
+    }
+
+    /// Names what was attempted, for `map_err`.
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+
+    /// Returns the message with all its causes, as clients get it.
+    pub fn full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let more = error.to_string();
+            // A transparent error repeats its source's text.
+            if !text.ends_with(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,14 @@
+//! What command line and engine say to each other below `/bargee/v1`, besides the Docker Engine API.
+//!
+//! Plain data with stable JSON: requests, and the lines of the streams that answer them. Pure.
+
+mod plan;
+mod progress;
+mod stacks;
+
+pub use plan::{PlanReport, PlanStep};
+pub use progress::Progress;
+pub use stacks::{
+    ApplyOptions, ApplyRequest, DownRequest, RecreatePolicy, ReplicaView, ServiceSelection,
+    ServiceView, SourceText, StackView, Submission, Version,
+};
