@@ -12,10 +12,12 @@ mod replace;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod verb;
 
 use std::collections::BTreeSet;
 
 pub use down::{Down, plan_down};
+pub use verb::{Verb, plan_verb, restarted_with};
 
 use super::desired::Desired;
 use super::graph::Dependencies;
