@@ -116,12 +116,7 @@ fn is_done(step: &Step, error: &EngineError) -> bool {
 }
 
 pub(crate) fn host_error(error: EngineError) -> HostError {
-    let hint = match &error {
-        EngineError::NoImage { reference } => {
-            Some(format!("load it from an archive: bargee load -i FILE, then tag it {reference}"))
-        }
-        _ => None,
-    };
+    let hint = error.hint();
     // The rest may be a lost race, or pass with time.
     let permanent = matches!(error.kind(), Kind::Invalid | Kind::NotImplemented)
         || matches!(error, EngineError::NoImage { .. });
@@ -246,6 +241,9 @@ impl RealHost {
     async fn start(&self, word: &str) -> Result<(), EngineError> {
         self.engine.start_container(word, self.by).await?;
         let handle = self.engine.container(word)?;
+        if handle.row().stopped_by_user {
+            self.engine.change(&handle, Durability::Process, |row| row.stopped_by_user = false)?;
+        }
         self.engine.remember_limits(&handle)
     }
 

@@ -152,12 +152,13 @@ pub fn set_content(
     connection: &Connection,
     stack: &str,
     number: u32,
+    digest: &str,
     content: &str,
 ) -> Result<(), StateError> {
     connection
         .execute(
-            "UPDATE revisions SET content = ? WHERE stack = ? AND number = ?",
-            params![content, stack, number],
+            "UPDATE revisions SET digest = ?, content = ? WHERE stack = ? AND number = ?",
+            params![digest, content, stack, number],
         )
         .map(drop)
         .map_err(StateError::on("write a revision's content"))

@@ -13,6 +13,7 @@ use crate::spec::name::ServiceName;
 /// What to do with the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
+    Start,
     Stop,
     Restart,
     /// Those that don't run.
@@ -25,9 +26,14 @@ pub fn plan_verb(observed: &Observed, ids: &BTreeSet<String>, verb: Verb) -> Pla
     let mut draft = Draft::default();
     let order = StopOrder::of(observed);
     let chosen = observed.containers.values().filter(|container| ids.contains(&container.id));
-    let chosen: Vec<&ObservedContainer> =
-        order.sorted(chosen.filter(|container| verb != Verb::Remove || !runs(container)));
-    let stops = order.add_stops(&mut draft, &chosen);
+    let chosen: Vec<&ObservedContainer> = order.sorted(chosen.filter(|container| match verb {
+        Verb::Start | Verb::Remove => !runs(container),
+        Verb::Stop | Verb::Restart | Verb::StopAndRemove => true,
+    }));
+    let stops = match verb {
+        Verb::Start => BTreeMap::new(),
+        _ => order.add_stops(&mut draft, &chosen),
+    };
     match verb {
         Verb::Stop => {}
         Verb::Remove | Verb::StopAndRemove => {
@@ -37,7 +43,7 @@ pub fn plan_verb(observed: &Observed, ids: &BTreeSet<String>, verb: Verb) -> Pla
                 draft.add(of_container(container, remove, &Cause::Requested), stop);
             }
         }
-        Verb::Restart => add_starts(&mut draft, &order, &chosen, &stops),
+        Verb::Start | Verb::Restart => add_starts(&mut draft, &order, &chosen, &stops),
     }
     draft.finish()
 }
