@@ -20,8 +20,10 @@ pub mod networks;
 mod observe;
 pub mod paths;
 pub mod profile;
+pub mod signals;
 pub mod stacks;
 pub mod state;
+mod sys;
 pub mod translate;
 pub mod volumes;
 
