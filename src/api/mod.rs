@@ -8,4 +8,5 @@ pub mod hijack;
 pub mod query;
 mod route;
 pub mod server;
+mod stacks;
 pub mod wire;

@@ -1,7 +1,6 @@
 //! The planner's steps on this machine: one short arm each. A step that is done already counts as done.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
