@@ -21,6 +21,7 @@ pub mod profile;
 pub mod stacks;
 pub mod state;
 pub mod translate;
+mod trash;
 pub mod volumes;
 
 pub use self::core::Engine;

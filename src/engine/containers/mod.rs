@@ -4,14 +4,23 @@
 //! the handle's row, which is the database's, or waits for it to change.
 
 pub mod attach;
+mod bundle;
+mod copy_up;
 pub mod create;
+mod devices;
 pub mod execs;
 mod handle;
+mod layered;
 pub mod lifecycle;
+mod logging;
 pub mod logs;
+mod prepare;
 pub mod remove;
+mod seccomp;
 pub mod stats;
 pub mod update;
+pub(crate) mod users;
 pub mod view;
 
+pub(crate) use create::random_hex;
 pub use handle::{Handle, Snapshot};
