@@ -5,7 +5,6 @@ mod remove;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use known::{Images, Known};
@@ -235,7 +234,7 @@ impl Engine {
 
     /// Makes `bargee/hello` of our own program and tags it.
     fn make_hello(&self) -> Result<Arc<Known>, EngineError> {
-        let loaded = self.store.hello(Path::new("/proc/self/exe"))?;
+        let loaded = self.store.hello(&self.machine.program)?;
         self.set_tags(&loaded, &[parse(crate::images::hello::NAME)?])?;
         self.known_image(&loaded.image_id)
     }

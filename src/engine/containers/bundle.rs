@@ -126,7 +126,7 @@ impl Engine {
             devices,
             bounding: self.machine.bounding.clone(),
             hard_limits: self.machine.hard_limits.clone(),
-            cgroup_v2: self.machine.cgroups.v1_mounts().is_empty(),
+            cgroup_v2: self.machine.cgroups.v1_controller("memory").is_none(),
             masked_too: self.machine.masked_too.clone(),
             default_pids_limit: self.config.containers.pids_limit,
             default_nofile: self.config.containers.nofile,

@@ -202,9 +202,8 @@ impl Engine {
         for volume in fresh {
             self.volume_event("create", volume);
         }
-        let attributes = self.event_attributes(&row);
         let handle = self.insert_handle(row);
-        self.emit("container", "create", handle.id(), attributes);
+        self.announce(&handle.row(), "create", &[]);
         Ok(())
     }
 

@@ -49,6 +49,11 @@ impl Engine {
         if alive(&row).is_some() {
             self.kill_and_wait(handle).await?;
         }
+        if row.phase == Phase::Creating {
+            self.undo_creation(&row)?;
+            self.forget_handle(handle);
+            return Ok(());
+        }
         let row = self.change(handle, Durability::Process, |row| row.phase = Phase::Removing)?;
         self.shut_shim(handle).await?;
         self.remove_sandbox(&row.id).await?;
@@ -60,13 +65,12 @@ impl Engine {
             _ => {}
         }
         self.discard(&self.paths.container(&row.id))?;
-        let attributes = self.event_attributes(&row);
         let durability = if row.spec.auto_remove { Durability::Process } else { Durability::Power };
         self.write::<_, EngineError>(durability, |tx| {
             self.release_endpoints(tx, &row.id)?;
             Ok(containers::delete(tx, &row.id)?)
         })?;
-        self.emit("container", "destroy", &row.id, attributes);
+        self.announce(&row, "destroy", &[]);
         self.forget_handle(handle);
         if options.volumes {
             self.remove_anonymous_volumes(&row).await?;

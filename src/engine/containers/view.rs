@@ -1,6 +1,5 @@
 //! A container as clients see it: its row, its image, its endpoints.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,18 +64,6 @@ impl Engine {
             facts,
             row,
         })
-    }
-
-    /// Returns what every event of a container says: its labels, `image` and `name`.
-    pub(crate) fn event_attributes(&self, row: &Container) -> BTreeMap<String, String> {
-        // An image that is broken by now is no reason to be silent about its container.
-        let mut all = match self.image_of(&row.image_id) {
-            Ok(image) => merge::labels(&row.spec, &image.facts),
-            Err(_) => row.spec.labels.clone(),
-        };
-        all.insert("image".to_owned(), row.spec.image.clone());
-        all.insert("name".to_owned(), row.name.clone());
-        all
     }
 
     /// Returns where a volume's data is, without mounting anything.

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::merge::ImageFacts;
-use crate::images::config::{HealthConfig, RunConfig};
 use crate::images::{Loaded, Store, StoreError};
-use crate::spec::container::Healthcheck;
 use crate::spec::digest::Digest;
 
 /// The engine's memory of images.
@@ -66,7 +64,7 @@ impl Engine {
             StoreError::NoImage { id } => EngineError::NoImage { reference: id.to_string() },
             other => other.into(),
         })?;
-        let facts = facts(&loaded.config.config);
+        let facts = ImageFacts::from(&loaded.config.config);
         let known = Arc::new(Known { loaded, facts, layers: OnceLock::new() });
         let mut all = self.images.known.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(all.entry(id.clone()).or_insert(known)))
@@ -79,36 +77,10 @@ impl Engine {
     }
 }
 
-fn facts(config: &RunConfig) -> ImageFacts {
-    ImageFacts {
-        env: config.env.clone(),
-        cmd: config.cmd.clone().unwrap_or_default(),
-        entrypoint: config.entrypoint.clone().unwrap_or_default(),
-        user: config.user.clone(),
-        workdir: config.working_dir.clone(),
-        volumes: config.volumes.keys().cloned().collect(),
-        exposed: config.exposed_ports.keys().cloned().collect(),
-        stop_signal: config.stop_signal.clone().filter(|signal| !signal.is_empty()),
-        labels: config.labels.clone(),
-        healthcheck: config.healthcheck.as_ref().map(healthcheck),
-    }
-}
-
-fn healthcheck(config: &HealthConfig) -> Healthcheck {
-    Healthcheck {
-        test: config.test.clone(),
-        interval: config.interval,
-        timeout: config.timeout,
-        start_period: config.start_period,
-        start_interval: config.start_interval,
-        retries: config.retries,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::config::Empty;
+    use crate::images::config::{Empty, HealthConfig, RunConfig};
 
     #[test]
     fn a_config_becomes_the_facts_that_containers_start_from() {
@@ -122,7 +94,7 @@ mod tests {
             }),
             ..RunConfig::default()
         };
-        let facts = facts(&config);
+        let facts = ImageFacts::from(&config);
         assert_eq!((facts.cmd.join(" "), facts.volumes.join(" ")), ("run".into(), "/data".into()));
         assert_eq!(facts.stop_signal, None);
         assert_eq!(facts.healthcheck.map(|check| check.test), Some(vec!["NONE".to_owned()]));
