@@ -19,8 +19,10 @@ pub mod networks;
 pub mod paths;
 pub mod profile;
 mod shutdown;
+pub mod signals;
 pub mod stacks;
 pub mod state;
+mod sys;
 pub mod translate;
 pub mod volumes;
 
