@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod exit;
+pub(crate) mod stack;
 pub mod stack_files;
 
 use std::error::Error;

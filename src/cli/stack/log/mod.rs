@@ -1,0 +1,9 @@
+//! Logs of several containers on one output: who wrote a line, and in which order lines are shown.
+
+mod assemble;
+mod merge;
+mod prefix;
+
+pub(crate) use assemble::{Line, Lines};
+pub(crate) use merge::by_time;
+pub(crate) use prefix::{Printer, Style};
