@@ -26,6 +26,11 @@ impl SourceMap {
         FileId(id)
     }
 
+    /// Returns name and text of each file, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
     pub fn name(&self, file: FileId) -> &str {
         &self.files[file.0 as usize].0
     }
