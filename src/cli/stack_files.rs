@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::global::StackChoice;
 use crate::diagnostic::{Diagnostic, SourceMap};
 use crate::spec::env_file;
 use crate::spec::interpolate::Variables;
@@ -52,6 +53,21 @@ pub struct StackArgs {
     /// Profile to enable; may be repeated
     #[arg(long, value_name = "NAME")]
     pub profile: Vec<String>,
+}
+
+impl StackArgs {
+    /// Puts what was said before the verb in front of what was said behind it.
+    pub(crate) fn after(&mut self, before: &StackChoice) {
+        self.file.splice(0..0, before.files.iter().cloned());
+        self.env_file.splice(0..0, before.env_files.iter().cloned());
+        self.profile.splice(0..0, before.profiles.iter().cloned());
+        if self.project_name.is_none() {
+            self.project_name = before.project_name.clone().or_else(|| before.name.clone());
+        }
+        if self.project_directory.is_none() {
+            self.project_directory.clone_from(&before.project_directory);
+        }
+    }
 }
 
 /// What could not be read before there was a document to point into.

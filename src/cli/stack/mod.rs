@@ -1,5 +1,9 @@
 //! Verbs that act on a stack: one a file, and what they share.
 
-pub(crate) mod ansi;
-pub(crate) mod log;
-pub(crate) mod progress;
+mod ansi;
+mod choose;
+mod log;
+mod problems;
+mod progress;
+mod tell;
+mod wanted;
