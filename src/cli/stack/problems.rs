@@ -37,9 +37,15 @@ const SUBJECTS: &[Subject] = &[
     Subject {
         words: &["image"],
         keys: &["image", "build"],
-        hint: Some("load it with `bargee load -i FILE`, or correct the name; `bargee images` lists what is here"),
+        hint: Some(
+            "load it with `bargee load -i FILE`, or correct the name; `bargee images` lists what is here",
+        ),
     },
-    Subject { words: &["exec", "executable"], keys: &["command", "entrypoint", "image"], hint: None },
+    Subject {
+        words: &["exec", "executable"],
+        keys: &["command", "entrypoint", "image"],
+        hint: None,
+    },
     Subject { words: &["network"], keys: &["networks"], hint: None },
     Subject { words: &["volume"], keys: &["volumes"], hint: None },
 ];
@@ -154,7 +160,8 @@ mod tests {
     fn a_problem_is_shown_at_what_causes_it() {
         let port = place("web: host port 127.0.0.1:8080/tcp is held by nginx (pid 1)");
         assert_eq!(port.as_deref(), Some("127.0.0.1:8080:80"));
-        let image = place("web: image nothing/here is not here and its pull policy forbids to pull it");
+        let image =
+            place("web: image nothing/here is not here and its pull policy forbids to pull it");
         assert_eq!(image.as_deref(), Some("nothing/here"));
         assert_eq!(place("web: something else").as_deref(), Some("web"));
         assert_eq!(place("db: host port 1 is held"), None);
