@@ -3,7 +3,6 @@
 //! A name is enough where nothing but the engine's own knowledge is needed: `--stack NAME`, `-p NAME`,
 //! `STACK/SERVICE[.N]`. Else the files say it, found as `up` finds them.
 
-use super::tell;
 use super::wanted::Wanted;
 use crate::cli::error::CliError;
 use crate::cli::global::{Global, StackChoice};
@@ -88,10 +87,8 @@ fn split(words: &[String]) -> Result<(Option<String>, Vec<String>), CliError> {
             None => (None, word.as_str()),
         };
         if index > 0 && named != stack {
-            return Err(tell::refuse(
-                "the services belong to different stacks",
-                Some("call the verb once for each stack"),
-            ));
+            let text = "the services belong to different stacks: call the verb once for each";
+            return Err(CliError::Usage(text.to_owned()));
         }
         stack = named;
         services.push(service.to_owned());
