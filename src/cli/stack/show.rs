@@ -151,6 +151,7 @@ impl<'a> Shown<'a> {
             ));
         };
         if outcome.ok {
+            outcome.message.iter().for_each(|message| tell::note(message));
             return Ok(());
         }
         for problem in &self.problems {
