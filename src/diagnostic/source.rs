@@ -38,7 +38,7 @@ impl SourceMap {
 
     /// Returns name and text of each file, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+        self.files.iter().map(|source| (source.name.as_str(), source.text.as_str()))
     }
 
     /// Returns how many files there are.
