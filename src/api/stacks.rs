@@ -18,14 +18,13 @@ use super::error::ApiError;
 use crate::engine::stacks::ServiceVerb;
 use crate::engine::{Engine, EngineError};
 use crate::protocol::{
-    ApplyRequest, DownRequest, PlanReport, Progress, ServiceSelection, StackView, Version,
+    ApplyRequest, DownRequest, PlanReport, Progress, ServiceSelection, StackView,
 };
 
 const LINES: &str = "application/x-ndjson";
 
 pub(crate) fn routes() -> Router<Arc<Engine>> {
     Router::new()
-        .route("/bargee/v1/version", get(version))
         .route("/bargee/v1/stacks", get(list))
         .route("/bargee/v1/stacks/{name}", get(view))
         .route("/bargee/v1/stacks/{name}/plan", post(plan))
@@ -59,16 +58,6 @@ impl IntoResponse for Refusal {
         let body = json!({ "message": self.error.message, "hint": self.hint });
         answer::json_with(self.error.status, &body)
     }
-}
-
-async fn version(State(engine): State<Arc<Engine>>) -> Response {
-    let paths = engine.paths();
-    answer::json(&Version {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        root: paths.root().display().to_string(),
-        run: paths.run().display().to_string(),
-    })
 }
 
 async fn list(State(engine): State<Arc<Engine>>) -> Result<Response, Refusal> {

@@ -20,11 +20,13 @@ pub mod networks;
 mod observe;
 pub mod paths;
 pub mod profile;
+mod shutdown;
 pub mod signals;
 pub mod stacks;
 pub mod state;
 mod sys;
 pub mod translate;
+mod trash;
 pub mod volumes;
 
 pub use self::core::Engine;

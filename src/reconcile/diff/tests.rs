@@ -98,9 +98,9 @@ fn dependents_stop_first_when_a_stack_goes() {
     assert_eq!(
         plan.to_string(),
         "[] #1 web.1 stop, requested\n\
-         [1] #2 web.1 remove, requested\n\
-         [1] #3 db.1 stop, requested\n\
-         [3] #4 db.1 remove, requested\n\
-         [2 4] #5 network shop_default remove, requested\n"
+         [1] #2 db.1 stop, requested\n\
+         [1] #3 web.1 remove, requested\n\
+         [2] #4 db.1 remove, requested\n\
+         [3 4] #5 network shop_default remove, requested\n"
     );
 }
