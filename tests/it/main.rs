@@ -1,4 +1,5 @@
 //! Tests of the binary as a user meets it, a file per theme.
 
 mod config;
+mod containers;
 mod spec;
