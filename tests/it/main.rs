@@ -3,3 +3,4 @@
 mod config;
 mod containers;
 mod spec;
+mod support;
