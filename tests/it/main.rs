@@ -3,4 +3,5 @@
 mod config;
 mod containers;
 mod spec;
+mod stacks;
 mod support;
