@@ -7,8 +7,9 @@ use bargee::protocol::{
     ApplyOptions, ApplyRequest, DownRequest, Progress, ServiceSelection, StackView, Submission,
 };
 use bargee::spec::load::{Files, Input, load};
+use bargee::spec::name::StackName;
 use bargee::spec::stack::Stack;
-use bargee::spec::validate::{Context, validate};
+use bargee::spec::validate::{self, Context};
 
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
 
@@ -39,7 +40,14 @@ services:
       job: {condition: service_completed_successfully}
 ";
 
+#[derive(Debug)]
 struct NoFiles;
+
+impl validate::Files for NoFiles {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        Err(format!("{path} does not exist"))
+    }
+}
 
 impl Files for NoFiles {
     fn read(&self, path: &str) -> io::Result<String> {
@@ -52,16 +60,17 @@ fn parse(text: &str) -> Stack {
     let loaded = load(&[input], &BTreeMap::new(), &NoFiles);
     assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
     let context = Context {
-        project_name: "shop",
+        name: StackName::try_from("shop").expect("a name"),
+        home: None,
         working_dir: "/srv",
         config_files: &["/srv/stack.yaml".to_owned()],
-        env: &BTreeMap::new(),
+        environment: &BTreeMap::new(),
         files: &NoFiles,
         profiles: &[],
         selected: &[],
         sources: &loaded.sources,
     };
-    validate(&loaded.root, &context).expect("the test's stack is valid").0
+    validate::validate(&loaded.root, &context).expect("the test's stack is valid").0
 }
 
 fn request(text: &str, options: ApplyOptions) -> ApplyRequest {
@@ -137,8 +146,7 @@ impl Host {
     }
 
     fn down(&self, name: &str) {
-        let change =
-            self.post(&format!("/bargee/v1/stacks/{name}/down"), &DownRequest::default());
+        let change = self.post(&format!("/bargee/v1/stacks/{name}/down"), &DownRequest::default());
         assert!(change.ok, "{change:?}\n{}", self.0.log());
     }
 
@@ -171,13 +179,17 @@ impl Host {
         wait_for(PATIENCE, || {
             self.replica(service).filter(|(id, state)| id != old && state == "running")
         })
-        .unwrap_or_else(|| panic!("{service} is not made anew: {:?}\n{}", self.view(), self.0.log()))
+        .unwrap_or_else(|| {
+            panic!("{service} is not made anew: {:?}\n{}", self.view(), self.0.log())
+        })
         .0
     }
 
     fn until_running(&self, service: &str) {
         wait_for(PATIENCE, || self.replica(service).filter(|(_, state)| state == "running"))
-            .unwrap_or_else(|| panic!("{service} does not run: {:?}\n{}", self.view(), self.0.log()));
+            .unwrap_or_else(|| {
+                panic!("{service} does not run: {:?}\n{}", self.view(), self.0.log())
+            });
     }
 
     fn remove_container(&self, id: &str) {
@@ -276,7 +288,10 @@ fn an_engine_that_dies_half_way_goes_on_where_it_was() {
     let text = SHOP
         .replace("touch /ready; exec", "exec")
         .replace("-e, /ready]", "-e, /gate/ready]")
-        .replace("    environment:", &format!("    volumes: ['{}:/gate']\n    environment:", gate.display()));
+        .replace(
+            "    environment:",
+            &format!("    volumes: ['{}:/gate']\n    environment:", gate.display()),
+        );
     let request = request(&text, ApplyOptions::default());
     let body = serde_json::to_vec(&request).expect("plain data");
     let mut client = host.0.client();
@@ -353,7 +368,10 @@ fn a_problem_is_told_and_changes_nothing() {
     assert_eq!(host.count("/containers/json?all=1", ""), 0);
     let unknown = host.0.client().post("/bargee/v1/stacks/none/down", &serde_json::json!({}));
     let unknown = unknown.expect("the engine answers");
-    assert_eq!((unknown.status, unknown.json()["message"].as_str()), (404, Some("no such stack: none")));
+    assert_eq!(
+        (unknown.status, unknown.json()["message"].as_str()),
+        (404, Some("no such stack: none"))
+    );
     assert!(unknown.json()["hint"].is_string(), "{}", unknown.text());
 }
 
@@ -363,7 +381,8 @@ fn another_files_stack_is_not_replaced_by_accident() {
         return;
     }
     let host = Host::start();
-    let text = "name: shop\nservices: {web: {image: busybox, command: [sleep, '1000'], init: true}}";
+    let text =
+        "name: shop\nservices: {web: {image: busybox, command: [sleep, '1000'], init: true}}";
     host.up(text);
     let mut other = request(text, ApplyOptions::default());
     other.submission.source = "/elsewhere/stack.yaml".to_owned();
