@@ -1,12 +1,16 @@
 //! [`Engine`]: what it owns, how it starts, and the doors to its state that every verb uses.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::broadcast;
 
 use crate::engine::config::Config;
 use crate::engine::containers::{Handle, execs::Execs};
 use crate::engine::error::EngineError;
-use crate::engine::events::{Actor, Bus, Event};
+use crate::engine::events::{Actor, Bus, Event, Query};
+use crate::engine::images::Images;
 use crate::engine::lock::RootLock;
 use crate::engine::machine::Machine;
 use crate::engine::networks::Networks;
@@ -30,6 +34,7 @@ pub struct Engine {
     pub(crate) containers: RwLock<BTreeMap<String, Arc<Handle>>>,
     pub(crate) execs: Execs,
     pub(crate) networks: Networks,
+    pub(crate) images: Images,
     pub(crate) stacks: Stacks,
     database: Mutex<Database>,
     _lock: RootLock,
@@ -41,30 +46,45 @@ impl Engine {
     /// # Errors
     /// Another engine has the root, its disk can't be used, or a kernel feature is missing.
     pub async fn open(paths: Paths, config: Config) -> Result<Arc<Self>, EngineError> {
+        let program = std::env::current_exe().map_err(EngineError::io("find our own binary"))?;
+        Self::open_with_program(paths, config, program).await
+    }
+
+    /// As [`Self::open`], for a process that is not our binary: `program` is the one that shims are made of.
+    pub async fn open_with_program(
+        paths: Paths,
+        config: Config,
+        program: PathBuf,
+    ) -> Result<Arc<Self>, EngineError> {
         for folder in [paths.root(), paths.run()] {
             std::fs::create_dir_all(folder)
                 .map_err(EngineError::io(format!("create the folder {}", folder.display())))?;
         }
         let lock = crate::engine::lock::take(&paths.lock(), &std::process::id().to_string())?;
-        let machine = Machine::read()?;
+        let machine = Machine::read(program)?;
         let database = Database::open(&paths.database(), paths.run())?;
+        let past = state::events::since(database.read(), 0)?;
         let store = Arc::new(Store::open(paths.root())?);
         let networks = Networks::open(&paths, &config)?;
         let engine = Arc::new(Self {
             machine,
             store,
-            bus: Bus::new(KEPT_EVENTS as usize),
+            bus: Bus::with_past(KEPT_EVENTS as usize, past),
             containers: RwLock::default(),
             execs: Execs::default(),
             networks,
+            images: Images::default(),
             stacks: Stacks::default(),
             database: Mutex::new(database),
             _lock: lock,
             paths,
             config,
         });
+        engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;
+        engine.recover_volumes()?;
+        engine.clear_trash()?;
         engine.start_stacks().await?;
         Ok(engine)
     }
@@ -100,6 +120,12 @@ impl Engine {
     fn database(&self) -> MutexGuard<'_, Database> {
         // A panic inside a transaction rolled it back.
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the past events that the query wants, and a receiver of all later ones, to pass through
+    /// [`Query::wants`].
+    pub fn subscribe(&self, query: &Query) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.bus.subscribe(query)
     }
 
     /// Tells everybody what happened, and keeps it for those who ask later.
