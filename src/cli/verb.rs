@@ -244,6 +244,18 @@ pub(crate) fn find<'a>(rows: &'a [Row], name: &str) -> Option<&'a Row> {
 }
 
 #[cfg(test)]
+impl Row {
+    /// Lets clap check the arguments of this verb and of those below it.
+    pub(crate) fn debug_assert(&self) {
+        for action in [self.docker, self.stack].into_iter().flatten() {
+            self.command(action, self.name).debug_assert();
+            self.command(action, self.name).mut_args(as_docker_reads_it).debug_assert();
+        }
+        self.verbs.iter().for_each(Row::debug_assert);
+    }
+}
+
+#[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;

@@ -107,6 +107,7 @@ mod tests {
     #[test]
     fn the_whole_tree_is_a_command_that_clap_accepts() {
         help().debug_assert();
+        VERBS.iter().for_each(Row::debug_assert);
     }
 
     #[test]
