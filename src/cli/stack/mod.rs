@@ -7,6 +7,7 @@ mod containers;
 mod convergence;
 pub(crate) mod down;
 pub(crate) mod events;
+pub(crate) mod exec;
 mod foreground;
 pub(crate) mod images;
 pub(crate) mod list;
