@@ -18,11 +18,13 @@ pub mod names;
 pub mod networks;
 pub mod paths;
 pub mod profile;
+mod shutdown;
 pub mod signals;
 pub mod stacks;
 pub mod state;
 mod sys;
 pub mod translate;
+mod trash;
 pub mod volumes;
 
 pub use self::core::Engine;
