@@ -13,50 +13,54 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 
 # The packages are unpacked, not configured: servers need no package manager, and it takes seconds.
-#   image NAME PACKAGES HOOK CHANGE…
+#   image NAME PACKAGES CHANGE…
+# A function `finish_NAME` adds what the image has beside them.
 image() {
-  local name=$1 packages=$2 hook=$3
-  shift 3
+  local name=$1 packages=$2 root=$work/$1
+  shift 2
   [ -s "$out/$name.changes" ] && return
   echo "making $name" >&2
   mmdebstrap --quiet --variant=extract --mode=root --aptopt='Acquire::Languages "none"' \
-    --include="busybox-static,libc-bin${packages:+,$packages}" \
-    --customize-hook="$here/make-servers.sh trim \"\$1\"" ${hook:+--customize-hook="$hook"} \
-    "$suite" "$work/$name.tar" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+    --include="busybox-static,libc-bin${packages:+,$packages}" "$suite" "$root" >"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; exit 1; }
+  (cd "$root" && trim && "finish_$name")
+  tar -C "$root" --sort=name -cf "$work/$name.tar" .
+  rm -rf "$root"
   mv "$work/$name.tar" "$out/"
   printf '%s\n' "$@" >"$out/$name.changes"
 }
 
 # Takes away what no server needs, and adds the files that configuring would have made.
 trim() {
-  cd "$1"
-  rm -rf usr/share/{doc,man,info,locale,perl,perl5,lintian,bash-completion,pam,debconf} var/lib/apt var/cache/* \
-    usr/lib/x86_64-linux-gnu/{perl,perl-base,perl5,gconv} usr/lib/systemd lib/systemd etc/systemd \
-    usr/lib/llvm* usr/lib/x86_64-linux-gnu/libLLVM* boot dev/* usr/bin/perl* usr/lib/x86_64-linux-gnu/libperl* \
-    usr/bin/dpkg* usr/bin/deb* sbin/start-stop-daemon
-  mkdir -p etc tmp run root var/log var/tmp var/cache usr/local/bin srv
+  rm -rf usr/share/{doc,man,info,locale,i18n,perl,perl5,lintian,bash-completion,pam,debconf} var/lib/apt var/cache/* \
+    usr/lib/x86_64-linux-gnu/{perl,perl-base,perl5,gconv} usr/lib/systemd lib/systemd etc/systemd boot dev/* \
+    usr/lib/llvm* usr/lib/x86_64-linux-gnu/lib{LLVM,z3,perl}* usr/lib/postgresql/*/lib/{bitcode,llvmjit*} \
+    usr/bin/{perl*,dpkg*,deb*} sbin/start-stop-daemon
+  mkdir -p etc tmp run root proc sys dev var/log var/tmp var/cache usr/local/bin srv
   chmod 1777 tmp var/tmp
   printf '%s\n' root:x:0:0:root:/root:/bin/sh nobody:x:65534:65534::/:/bin/false \
     www:x:101:101::/:/bin/false postgres:x:999:999::/var/lib/postgresql:/bin/sh redis:x:998:998::/data:/bin/sh >etc/passwd
   printf '%s\n' root:x:0: nogroup:x:65534: www:x:101: postgres:x:999: redis:x:998: >etc/group
   echo 'hosts: files dns' >etc/nsswitch.conf
+  local applet folder
   for applet in $(bin/busybox --list); do
     for folder in bin usr/bin sbin usr/sbin; do
-      [ -e "$folder/$applet" ] || [ -L "$folder/$applet" ] && continue 2
+      if [ -e "$folder/$applet" ] || [ -L "$folder/$applet" ]; then continue 2; fi
     done
     ln -s /bin/busybox "bin/$applet"
   done
 }
 
-if [ "${1-}" = trim ]; then
-  trim "$2"
-  exit
-fi
-
 path='ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-image busybox '' '' "$path" 'CMD ["sh"]'
+finish_busybox() { :; }
+image busybox '' "$path" 'CMD ["sh"]'
 
-cat >"$work/nginx.conf" <<'CONF'
+finish_nginx() {
+  rm -rf etc/nginx/sites-* etc/nginx/modules-*
+  mkdir -p etc/nginx/conf.d var/cache/nginx usr/share/nginx/html
+  echo 'Welcome to nginx' >usr/share/nginx/html/index.html
+  echo 'server { listen 80; root /usr/share/nginx/html; }' >etc/nginx/conf.d/default.conf
+  cat >etc/nginx/nginx.conf <<'CONF'
 user www;
 worker_processes 2;
 error_log /dev/stderr warn;
@@ -73,27 +77,28 @@ http {
   include /etc/nginx/conf.d/*.conf;
 }
 CONF
-cat >"$work/default.conf" <<'CONF'
-server { listen 80; root /usr/share/nginx/html; }
-CONF
-image nginx 'nginx-light' "rm -rf \"\$1\"/etc/nginx/sites-* \"\$1\"/etc/nginx/modules-*; \
-  mkdir -p \"\$1\"/etc/nginx/conf.d \"\$1\"/var/cache/nginx \"\$1\"/usr/share/nginx/html; \
-  echo 'Welcome to nginx' >\"\$1\"/usr/share/nginx/html/index.html; \
-  cp $work/nginx.conf \"\$1\"/etc/nginx/; cp $work/default.conf \"\$1\"/etc/nginx/conf.d/" \
-  "$path" 'CMD ["nginx", "-g", "daemon off;"]' 'EXPOSE 80' 'STOPSIGNAL SIGQUIT'
+}
+image nginx nginx-light "$path" 'CMD ["nginx", "-g", "daemon off;"]' 'EXPOSE 80' 'STOPSIGNAL SIGQUIT'
 
 version=$(apt-cache show --no-all-versions postgresql 2>/dev/null | sed -n 's/^Depends:.*postgresql-\([0-9]*\).*/\1/p')
 version=${version:-15}
-image postgres "postgresql-$version,tzdata,util-linux" "mkdir -p \"\$1\"/var/lib/postgresql/data; \
-  cp $here/postgres-entrypoint.sh \"\$1\"/usr/local/bin/docker-entrypoint.sh" \
+finish_postgres() {
+  mkdir -p var/lib/postgresql/data var/run/postgresql
+  cp "$here/postgres-entrypoint.sh" usr/local/bin/docker-entrypoint.sh
+}
+image postgres "postgresql-$version,tzdata,util-linux" \
   "ENV PATH=/usr/local/bin:/usr/lib/postgresql/$version/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
   'ENV PGDATA=/var/lib/postgresql/data' 'ENTRYPOINT ["docker-entrypoint.sh"]' 'CMD ["postgres"]' \
   'EXPOSE 5432' 'STOPSIGNAL SIGINT' 'VOLUME /var/lib/postgresql/data'
 
-image redis 'redis-server' "mkdir -p \"\$1\"/data; chown 998:998 \"\$1\"/data" \
-  "$path" 'CMD ["redis-server", "--protected-mode", "no"]' 'WORKDIR /data' 'EXPOSE 6379' 'VOLUME /data'
+finish_redis() {
+  mkdir -p data
+  chown 998:998 data
+}
+image redis redis-server "$path" 'CMD ["redis-server", "--protected-mode", "no"]' 'WORKDIR /data' 'EXPOSE 6379' 'VOLUME /data'
 
-image app 'python3,python3-psycopg2,python3-redis' "cp $here/app.py \"\$1\"/srv/" \
+finish_app() { cp "$here/app.py" srv/; }
+image app python3,python3-psycopg2,python3-redis \
   "$path" 'ENV PYTHONDONTWRITEBYTECODE=1' 'WORKDIR /srv' 'CMD ["python3", "-u", "/srv/app.py"]' 'EXPOSE 8000'
 
 # What earlier states of this script made.
