@@ -12,7 +12,8 @@ if [ "$(id -u)" = 0 ]; then
     POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
     export POSTGRES_PASSWORD
   fi
-  exec setpriv --reuid=999 --regid=999 --clear-groups "$0" "$@"
+  # By its path: the shell is busybox, which takes its own applet of that name, which can less.
+  exec /usr/bin/setpriv --reuid=999 --regid=999 --clear-groups "$0" "$@"
 fi
 
 user=${POSTGRES_USER:-postgres}
