@@ -1,7 +1,7 @@
 # The commands of this repository. Tests need root: they make real namespaces, mounts and cgroups.
-.PHONY: test lint deps build deny
+.PHONY: test lint deps build deny bench
 
-APT = busybox-static skopeo
+APT = busybox-static skopeo iproute2 mmdebstrap nftables
 
 # Builds the release binary: one static file.
 build:
@@ -15,6 +15,10 @@ test: deps
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+# Times of this tree's release build, docker beside it.
+bench: build deps
+	bench/run.sh target/x86_64-unknown-linux-gnu/release/bargee
 
 # Licences, advisories, duplicate and banned packages.
 deny:

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::container::ContainerSpec;
 use crate::spec::name::{ServiceName, StackName};
+use crate::spec::origins::Origins;
 use crate::spec::stack::{
     Dependency, OnUnhealthy, PullPolicy, RestartLimits, SubnetSpec, UpdateConfig,
 };
@@ -30,7 +31,7 @@ pub struct DesiredService {
     pub update: UpdateConfig,
     pub on_unhealthy: OnUnhealthy,
     pub restart_limits: RestartLimits,
-    pub origins: BTreeMap<String, String>,
+    pub origins: Origins,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

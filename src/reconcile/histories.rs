@@ -14,6 +14,7 @@ use crate::spec::container::{
     ContainerSpec, Endpoint, Healthcheck, NetworkMode, Resources, RestartPolicy,
 };
 use crate::spec::name::{ServiceName, StackName};
+use crate::spec::origins::Origins;
 use crate::spec::stack::{Condition, Dependency, Network, Service, Stack, UpdateConfig};
 
 pub(super) fn name(text: &str) -> ServiceName {
@@ -39,7 +40,11 @@ pub(super) fn service(text: &str) -> Service {
         on_unhealthy: Default::default(),
         attach: true,
         config_hash: None,
-        origins: BTreeMap::from([("environment.A".to_owned(), "stack.yaml:7".to_owned())]),
+        origins: {
+            let mut origins = Origins::default();
+            origins.add("environment.A", "stack.yaml", 7);
+            origins
+        },
     }
 }
 

@@ -6,84 +6,147 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// What is as it is by default is not written: a stack of a thousand services travels and is stored in a
+/// third of the bytes, and a field that is added later changes no hash.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A container as asked for. Absent options mean "what the image or the engine's default says".
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContainerSpec {
     /// Image reference or id, as written.
+    #[serde(skip_serializing_if = "is_default")]
     pub image: String,
     /// `None`: the image's. `Some([])`: cleared.
+    #[serde(skip_serializing_if = "is_default")]
     pub entrypoint: Option<Vec<String>>,
     /// `None`: the image's (unless `entrypoint` is set). `Some([])`: cleared.
+    #[serde(skip_serializing_if = "is_default")]
     pub command: Option<Vec<String>>,
     /// `KEY=value`; a bare `KEY` removes the image's variable.
+    #[serde(skip_serializing_if = "is_default")]
     pub env: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub working_dir: Option<String>,
     /// `user[:group]`, names or numbers.
+    #[serde(skip_serializing_if = "is_default")]
     pub user: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub group_add: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub hostname: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub domainname: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub tty: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub open_stdin: bool,
     /// Stdin closes when the first client that attached it leaves.
+    #[serde(skip_serializing_if = "is_default")]
     pub stdin_once: bool,
     /// Docker's `AttachStdin/Stdout/Stderr`, kept for `inspect` alone.
+    #[serde(skip_serializing_if = "is_default")]
     pub attach: [bool; 3],
     /// Runs our reaper as PID 1.
+    #[serde(skip_serializing_if = "is_default")]
     pub init: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_signal: Option<String>,
     /// Grace before SIGKILL, in seconds; default 10; -1 waits for ever.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_timeout: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub healthcheck: Option<Healthcheck>,
+    #[serde(skip_serializing_if = "is_default")]
     pub restart: RestartPolicy,
+    #[serde(skip_serializing_if = "is_default")]
     pub resources: Resources,
+    #[serde(skip_serializing_if = "is_default")]
     pub ulimits: BTreeMap<String, Ulimit>,
+    #[serde(skip_serializing_if = "is_default")]
     pub sysctls: BTreeMap<String, String>,
     /// Size of /dev/shm in bytes; default 64 MiB.
+    #[serde(skip_serializing_if = "is_default")]
     pub shm_size: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub cap_add: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub cap_drop: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub privileged: bool,
     /// Docker's `--security-opt` words.
+    #[serde(skip_serializing_if = "is_default")]
     pub security_opt: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub profile: Profile,
+    #[serde(skip_serializing_if = "is_default")]
     pub read_only: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
     /// `container[:ro]`.
+    #[serde(skip_serializing_if = "is_default")]
     pub volumes_from: Vec<String>,
     /// Files made inside at creation: configs and secrets.
+    #[serde(skip_serializing_if = "is_default")]
     pub files: Vec<InlineFile>,
+    #[serde(skip_serializing_if = "is_default")]
     pub devices: Vec<Device>,
+    #[serde(skip_serializing_if = "is_default")]
     pub device_cgroup_rules: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub network_mode: NetworkMode,
     /// Endpoints by network name (or id), for `NetworkMode::Networks`.
+    #[serde(skip_serializing_if = "is_default")]
     pub networks: BTreeMap<String, Endpoint>,
+    #[serde(skip_serializing_if = "is_default")]
     pub ports: Vec<PortSpec>,
     /// `port/proto` without publishing.
+    #[serde(skip_serializing_if = "is_default")]
     pub exposed: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub publish_all: bool,
     /// `host:ip`, ip may be `host-gateway`.
+    #[serde(skip_serializing_if = "is_default")]
     pub extra_hosts: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub links: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub dns: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub dns_search: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub dns_options: Vec<String>,
     /// Docker's words: "", `host`, `private`, `container:ID`, `shareable`, `none`.
+    #[serde(skip_serializing_if = "is_default")]
     pub pid_mode: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub ipc_mode: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub uts_mode: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub cgroupns_mode: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub userns_mode: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub cgroup_parent: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub logging: Logging,
+    #[serde(skip_serializing_if = "is_default")]
     pub auto_remove: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub platform: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub runtime: Option<String>,
     /// `None`: the default of docker, i.e. masked and read-only paths as the profile has them.
+    #[serde(skip_serializing_if = "is_default")]
     pub masked_paths: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "is_default")]
     pub readonly_paths: Option<Vec<String>>,
 }
 
@@ -105,11 +168,17 @@ pub enum Profile {
 #[serde(default, deny_unknown_fields)]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", …]`, `["CMD-SHELL", line]`, or empty: the image's.
+    #[serde(skip_serializing_if = "is_default")]
     pub test: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub interval: u64,
+    #[serde(skip_serializing_if = "is_default")]
     pub timeout: u64,
+    #[serde(skip_serializing_if = "is_default")]
     pub start_period: u64,
+    #[serde(skip_serializing_if = "is_default")]
     pub start_interval: u64,
+    #[serde(skip_serializing_if = "is_default")]
     pub retries: u32,
 }
 
@@ -131,23 +200,37 @@ pub enum RestartPolicy {
 #[serde(default, deny_unknown_fields)]
 pub struct Resources {
     /// Bytes.
+    #[serde(skip_serializing_if = "is_default")]
     pub memory: Option<u64>,
     /// Bytes of memory and swap together; -1 is unlimited.
+    #[serde(skip_serializing_if = "is_default")]
     pub memory_swap: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub memory_reservation: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub memory_swappiness: Option<u64>,
     /// Billionths of a CPU.
+    #[serde(skip_serializing_if = "is_default")]
     pub nano_cpus: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub cpu_shares: Option<u64>,
     /// Microseconds.
+    #[serde(skip_serializing_if = "is_default")]
     pub cpu_period: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub cpu_quota: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub cpuset_cpus: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub cpuset_mems: Option<String>,
     /// -1 is unlimited; `None` is the engine's default (4096).
+    #[serde(skip_serializing_if = "is_default")]
     pub pids_limit: Option<i64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub oom_score_adj: Option<i32>,
+    #[serde(skip_serializing_if = "is_default")]
     pub oom_kill_disable: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub blkio_weight: Option<u16>,
 }
 
@@ -215,12 +298,18 @@ pub enum NetworkMode {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Endpoint {
+    #[serde(skip_serializing_if = "is_default")]
     pub aliases: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub ipv4: Option<std::net::Ipv4Addr>,
+    #[serde(skip_serializing_if = "is_default")]
     pub ipv6: Option<std::net::Ipv6Addr>,
+    #[serde(skip_serializing_if = "is_default")]
     pub mac: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub driver_opts: BTreeMap<String, String>,
     /// The endpoint with the highest value gives the default route.
+    #[serde(skip_serializing_if = "is_default")]
     pub gw_priority: i64,
 }
 
@@ -247,6 +336,8 @@ pub struct PortSpec {
 #[serde(default, deny_unknown_fields)]
 pub struct Logging {
     /// "" is the engine's default, json-file.
+    #[serde(skip_serializing_if = "is_default")]
     pub driver: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub options: BTreeMap<String, String>,
 }

@@ -14,6 +14,7 @@ pub mod load;
 mod merge;
 pub mod name;
 pub mod node;
+pub mod origins;
 mod rebase;
 pub mod reference;
 pub mod schema;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::ContainerSpec;
 use super::name::{ServiceName, StackName};
+use super::origins::Origins;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stack {
@@ -41,7 +42,7 @@ pub struct Service {
     /// Compose's own config hash of this service, when it can be had exactly.
     pub config_hash: Option<String>,
     /// Where the file says each key, for plans: dotted path (`mem_limit`) → `file:line`.
-    pub origins: BTreeMap<String, String>,
+    pub origins: Origins,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

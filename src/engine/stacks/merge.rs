@@ -148,7 +148,7 @@ mod tests {
             on_unhealthy: Default::default(),
             attach: true,
             config_hash: None,
-            origins: BTreeMap::new(),
+            origins: Default::default(),
         }
     }
 

@@ -1,20 +1,15 @@
 //! What differs between two specifications, field by field, and which line of the file says so.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::reconcile::cause::Change;
 use crate::reconcile::resolve::without_live_fields;
 use crate::spec::container::ContainerSpec;
+use crate::spec::origins::Origins;
 
 /// Returns what forces a re-creation.
-pub(super) fn of_specs(
-    from: &ContainerSpec,
-    to: &ContainerSpec,
-    origins: &BTreeMap<String, String>,
-) -> Vec<Change> {
+pub(super) fn of_specs(from: &ContainerSpec, to: &ContainerSpec, origins: &Origins) -> Vec<Change> {
     let mut changes = Vec::new();
     compare("", Some(&readable(from)), Some(&readable(to)), &mut changes);
     for change in &mut changes {
@@ -28,7 +23,7 @@ pub(super) fn of_values<T: Serialize>(
     field: &str,
     from: &T,
     to: &T,
-    origins: &BTreeMap<String, String>,
+    origins: &Origins,
 ) -> Vec<Change> {
     let plain = |value: &T| serde_json::to_value(value).expect("plain data has only string keys");
     let mut changes = Vec::new();
@@ -59,6 +54,10 @@ fn readable(spec: &ContainerSpec) -> Value {
     let mut value = serde_json::to_value(&spec).expect("a spec has only string keys");
     if let Value::Object(fields) = &mut value {
         fields.remove("env");
+        // What is empty is not written; a first entry is a change of that entry alone.
+        for map in ["labels", "annotations", "ulimits", "sysctls", "networks", "logging"] {
+            fields.entry(map).or_insert_with(|| json!({}));
+        }
         fields.insert("environment".to_owned(), Value::Object(env));
         fields.insert("mounts".to_owned(), Value::Object(mounts));
         fields.insert("files".to_owned(), Value::Object(files));
@@ -93,7 +92,7 @@ fn compare(path: &str, from: Option<&Value>, to: Option<&Value>, changes: &mut V
 }
 
 /// Returns where the file says `field`, or the nearest key above it.
-fn origin(field: &str, origins: &BTreeMap<String, String>) -> Option<String> {
+fn origin(field: &str, origins: &Origins) -> Option<String> {
     let named = NAMES.iter().filter_map(|(ours, theirs)| {
         let rest = field.strip_prefix(ours)?;
         (rest.is_empty() || rest.starts_with('.')).then(|| format!("{theirs}{rest}"))
@@ -102,7 +101,7 @@ fn origin(field: &str, origins: &BTreeMap<String, String>) -> Option<String> {
         let mut path = path.as_str();
         loop {
             if let Some(origin) = origins.get(path) {
-                return Some(origin.clone());
+                return Some(origin.to_owned());
             }
             path = path.rsplit_once('.')?.0;
         }

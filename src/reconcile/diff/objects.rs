@@ -12,6 +12,7 @@ use crate::reconcile::host::Step;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::{Order, Planned, Problem};
 use crate::spec::name::ServiceName;
+use crate::spec::origins::Origins;
 
 /// Returns the networks that must be made anew, and why. One that somebody else is on stays as it is.
 pub(super) fn divergent_networks<'a>(
@@ -39,7 +40,7 @@ pub(super) fn divergent_networks<'a>(
             }
             None => {
                 _ = divergent
-                    .insert(name.as_str(), changes::of_values("", &from, &to, &BTreeMap::new()))
+                    .insert(name.as_str(), changes::of_values("", &from, &to, &Origins::default()))
             }
         }
     }

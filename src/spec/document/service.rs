@@ -11,6 +11,8 @@ use crate::diagnostic::Span;
 use crate::spec::container::{ContainerSpec, Profile};
 use crate::spec::keys;
 use crate::spec::name::{ObjectName, ServiceName};
+use crate::spec::node::{Kind, Node};
+use crate::spec::origins::Origins;
 use crate::spec::stack::{
     Condition, Dependency, OnUnhealthy, PullPolicy, RestartLimits, Service, UpdateConfig,
 };
@@ -138,7 +140,7 @@ fn empty(name: ServiceName, place: &Place<'_>, defaults: Extension) -> Loose {
             on_unhealthy: defaults.on_unhealthy.unwrap_or_default(),
             attach: true,
             config_hash: None,
-            origins: BTreeMap::new(),
+            origins: Origins::default(),
         },
         span: place.key_span,
         path: place.path.clone(),
@@ -356,34 +358,37 @@ fn ignored(fields: &mut Fields<'_>, report: &mut Report) {
     );
 }
 
-/// Notes where each key of the service stands: dotted path → `file:line`.
-fn origins(place: &Place<'_>, context: &Context<'_>, into: &mut BTreeMap<String, String>) {
-    use crate::spec::node::{Kind, Node};
-    fn walk(node: &Node, path: &str, context: &Context<'_>, into: &mut BTreeMap<String, String>) {
-        let at = |span: Span| {
-            format!("{}:{}", context.sources.name(span.file), context.sources.line(span))
-        };
-        match &node.kind {
-            Kind::Mapping(entries) => {
-                for entry in entries {
-                    let path = if path.is_empty() {
-                        entry.key.clone()
-                    } else {
-                        format!("{path}.{}", entry.key)
-                    };
-                    into.insert(path.clone(), at(entry.key_span));
-                    walk(&entry.value, &path, context, into);
+/// Notes where each key of the service stands.
+fn origins(place: &Place<'_>, context: &Context<'_>, into: &mut Origins) {
+    walk(place.node, &mut String::new(), context, into);
+}
+
+/// `path` is put back as it was.
+fn walk(node: &Node, path: &mut String, context: &Context<'_>, into: &mut Origins) {
+    let length = path.len();
+    let note = |into: &mut Origins, path: &str, span: Span| {
+        into.add(path, context.sources.name(span.file), context.sources.line(span));
+    };
+    match &node.kind {
+        Kind::Mapping(entries) => {
+            for entry in entries {
+                if length > 0 {
+                    path.push('.');
                 }
+                path.push_str(&entry.key);
+                note(into, path, entry.key_span);
+                walk(&entry.value, path, context, into);
+                path.truncate(length);
             }
-            Kind::Sequence(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    into.insert(path.clone(), at(item.span));
-                    walk(item, &path, context, into);
-                }
-            }
-            Kind::Null | Kind::Scalar(_) => {}
         }
+        Kind::Sequence(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                note(into, path, item.span);
+                walk(item, path, context, into);
+                path.truncate(length);
+            }
+        }
+        Kind::Null | Kind::Scalar(_) => {}
     }
-    walk(place.node, "", context, into);
 }

@@ -233,8 +233,8 @@ fn keys_that_are_not_enforced_are_warnings() {
 #[test]
 fn every_key_knows_its_line() {
     let service = web("mem_limit: 1g\nports:\n  - 80");
-    assert_eq!(service.origins["mem_limit"], "stack.yaml:4");
-    assert_eq!(service.origins["ports[0]"], "stack.yaml:6");
+    assert_eq!(service.origins.get("mem_limit"), Some("stack.yaml:4"));
+    assert_eq!(service.origins.get("ports[0]"), Some("stack.yaml:6"));
 }
 
 #[test]
