@@ -2,5 +2,6 @@
 
 mod config;
 mod containers;
+mod servers;
 mod spec;
 mod support;
