@@ -4,4 +4,5 @@ mod config;
 mod containers;
 mod servers;
 mod spec;
+mod stacks;
 mod support;
