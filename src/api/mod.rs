@@ -1,3 +1,11 @@
-//! The Docker Engine API: how its JSON and ours say the same thing.
+//! The HTTP server: the Docker Engine API, and our own words below `/bargee/v1`.
 
+pub mod answer;
+pub mod body;
+pub mod docker;
+pub mod error;
+pub mod hijack;
+pub mod query;
+mod route;
+pub mod server;
 pub mod wire;

@@ -2,5 +2,11 @@
 
 /// All went well.
 pub const OK: u8 = 0;
-/// A stack verb failed, or was called wrongly.
+/// A verb failed; for a stack verb also: it was called wrongly.
 pub const FAILURE: u8 = 1;
+/// A verb of docker was called wrongly, or `run` got no container.
+pub const USAGE: u8 = 125;
+/// `run`: the program is there and can't be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// `run`: the program is not there.
+pub const NOT_FOUND: u8 = 127;

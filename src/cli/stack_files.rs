@@ -8,11 +8,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::global::StackChoice;
 use crate::diagnostic::{Diagnostic, SourceMap};
 use crate::spec::env_file;
 use crate::spec::interpolate::Variables;
 use crate::spec::load::{self, Input, Loaded};
-use crate::spec::name::StackName;
+use crate::spec::name::{InvalidName, StackName};
 use crate::spec::node::{Entry, Kind, Node, Scalar};
 use crate::spec::stack::Stack;
 use crate::spec::validate::{self, Context};
@@ -52,6 +53,21 @@ pub struct StackArgs {
     /// Profile to enable; may be repeated
     #[arg(long, value_name = "NAME")]
     pub profile: Vec<String>,
+}
+
+impl StackArgs {
+    /// Puts what was said before the verb in front of what was said behind it.
+    pub(crate) fn after(&mut self, before: &StackChoice) {
+        self.file.splice(0..0, before.files.iter().cloned());
+        self.env_file.splice(0..0, before.env_files.iter().cloned());
+        self.profile.splice(0..0, before.profiles.iter().cloned());
+        if self.project_name.is_none() {
+            self.project_name = before.project_name.clone().or_else(|| before.name.clone());
+        }
+        if self.project_directory.is_none() {
+            self.project_directory.clone_from(&before.project_directory);
+        }
+    }
 }
 
 /// What could not be read before there was a document to point into.
@@ -104,11 +120,23 @@ pub fn read(
     }
     let disk = Disk;
     let mut loaded = load::load(&inputs, &environment, &disk);
-    let name = stack_name(args, &environment, &loaded.root, &folder)?;
+    let name = match stack_name(args, &environment, &loaded.root, &folder) {
+        Ok(name) => name,
+        Err(NameError::Written(diagnostic)) => {
+            let Loaded { root, sources, mut diagnostics, variables } = loaded;
+            diagnostics.push(diagnostic);
+            return Ok(ReadStack { sources, root, stack: None, diagnostics, variables });
+        }
+        Err(NameError::Given(source)) => return Err(StackError::Name { source }),
+    };
     if !environment.contains_key(NAME_VARIABLE) {
-        // The name may come out of the files that may use it: they are read once more with it.
+        // The name may come out of the files that may use it: then they are read once more with it.
+        // What an included stack's env files use is not recorded, so that counts as a use.
         environment.insert(NAME_VARIABLE.to_owned(), name.as_str().to_owned());
-        loaded = load::load(&inputs, &environment, &disk);
+        let includes = loaded.sources.len() > inputs.len();
+        if includes || loaded.variables.contains_key(NAME_VARIABLE) {
+            loaded = load::load(&inputs, &environment, &disk);
+        }
     }
     let Loaded { mut root, sources, mut diagnostics, variables } = loaded;
     if diagnostics.iter().any(Diagnostic::is_error) {
@@ -203,25 +231,33 @@ fn profiles(args: &StackArgs, environment: &BTreeMap<String, String>) -> Vec<Str
     listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
+/// A name that is none: one that a file says, or one from elsewhere.
+enum NameError {
+    Written(Diagnostic),
+    Given(InvalidName),
+}
+
 /// `-p`, else `COMPOSE_PROJECT_NAME`, else `name:`, else the folder's name made to fit.
 fn stack_name(
     args: &StackArgs,
     environment: &BTreeMap<String, String>,
     root: &Node,
     folder: &Path,
-) -> Result<StackName, StackError> {
+) -> Result<StackName, NameError> {
     let written = match root.get("name").map(|node| &node.kind) {
         Some(Kind::Scalar(scalar)) => Some(scalar.text.clone()),
         _ => None,
     };
     let from_environment = environment.get(NAME_VARIABLE).filter(|name| !name.is_empty()).cloned();
-    let chosen = args
-        .project_name
-        .clone()
-        .or(from_environment)
-        .or(written)
-        .unwrap_or_else(|| normalised(folder));
-    StackName::try_from(chosen).map_err(|source| StackError::Name { source })
+    let given = args.project_name.clone().or(from_environment);
+    if let (None, Some(written), Some(node)) = (&given, written, root.get("name")) {
+        return StackName::try_from(written).map_err(|error| {
+            let problem = format!("name: {:?} is not a stack's name", error.text);
+            let diagnostic = Diagnostic::error("invalid-name", node.span, problem);
+            NameError::Written(diagnostic.with_hint(error.rule))
+        });
+    }
+    StackName::try_from(given.unwrap_or_else(|| normalised(folder))).map_err(NameError::Given)
 }
 
 /// Writes the stack's final name into the document, as its first key when it has none.

@@ -1,6 +1,7 @@
 //! [`Engine`]: what it owns, how it starts, and the doors to its state that every verb uses.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::engine::config::Config;
@@ -41,12 +42,22 @@ impl Engine {
     /// # Errors
     /// Another engine has the root, its disk can't be used, or a kernel feature is missing.
     pub async fn open(paths: Paths, config: Config) -> Result<Arc<Self>, EngineError> {
+        let program = std::env::current_exe().map_err(EngineError::io("find our own binary"))?;
+        Self::open_with_program(paths, config, program).await
+    }
+
+    /// As [`Self::open`], for a process that is not our binary: `program` is the one that shims are made of.
+    pub async fn open_with_program(
+        paths: Paths,
+        config: Config,
+        program: PathBuf,
+    ) -> Result<Arc<Self>, EngineError> {
         for folder in [paths.root(), paths.run()] {
             std::fs::create_dir_all(folder)
                 .map_err(EngineError::io(format!("create the folder {}", folder.display())))?;
         }
         let lock = crate::engine::lock::take(&paths.lock(), &std::process::id().to_string())?;
-        let machine = Machine::read()?;
+        let machine = Machine::read(program)?;
         let database = Database::open(&paths.database(), paths.run())?;
         let store = Arc::new(Store::open(paths.root())?);
         let networks = Networks::open(&paths, &config)?;
@@ -63,6 +74,7 @@ impl Engine {
             paths,
             config,
         });
+        engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;
         engine.start_stacks().await?;

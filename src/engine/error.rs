@@ -1,6 +1,7 @@
 //! What a verb of the engine fails with, and what kind of failure that is for a client.
 
 use crate::engine::config::ConfigError;
+use crate::engine::containers::ShimError;
 use crate::engine::lock::LockError;
 use crate::engine::logs::LogError;
 use crate::engine::names::ResolveError;
@@ -70,8 +71,8 @@ pub enum EngineError {
     /// The shim or the container's init could not do it. `code` is what `docker run` exits with.
     #[error("{message}")]
     Start { message: String, code: i32 },
-    #[error("the shim of container {id} is gone")]
-    ShimGone { id: String },
+    #[error("cannot reach the processes of container {id}")]
+    Shim { id: String, source: ShimError },
 }
 
 impl EngineError {

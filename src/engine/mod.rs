@@ -18,8 +18,10 @@ pub mod names;
 pub mod networks;
 pub mod paths;
 pub mod profile;
+pub mod signals;
 pub mod stacks;
 pub mod state;
+mod sys;
 pub mod translate;
 pub mod volumes;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::load::{Context, Loader};
 use super::merge::merge;
-use super::node::{Kind, Node};
+use super::node::{Entry, Kind, Node};
 use super::rebase::{join, parent, rebase_service};
 use super::unique::text;
 use crate::diagnostic::{Diagnostic, Span};
@@ -43,9 +43,14 @@ pub(super) fn services(root: &Node) -> Services {
 
 /// Replaces every service of `root` that extends another by what both are together.
 pub(super) fn resolve(loader: &mut Loader<'_>, root: &mut Node, context: &Context) {
+    let extends = |entry: &Entry| entry.value.get("extends").is_some();
+    match root.get("services").map(|services| &services.kind) {
+        Some(Kind::Mapping(entries)) if entries.iter().any(extends) => {}
+        _ => return,
+    }
     let known = services(root);
     let Some(Node { kind: Kind::Mapping(entries), .. }) = root.get_mut("services") else { return };
-    for entry in entries.iter_mut().filter(|entry| entry.value.get("extends").is_some()) {
+    for entry in entries.iter_mut().filter(|entry| extends(entry)) {
         match service(loader, &known, &entry.key, context, &mut Vec::new()) {
             Some(resolved) => entry.value = resolved,
             None => {
@@ -133,17 +138,18 @@ fn refuse_cycle(loader: &mut Loader<'_>, chain: &[Link], file: &str, target: &Ta
         loader.diagnostics.push(Diagnostic::error("extends", target.span, message));
         return true;
     };
-    let names: Vec<&str> = chain[first..]
-        .iter()
-        .map(|link| link.service.as_str())
-        .chain([target.service.as_str()])
-        .collect();
+    // Each service of the circle comes to it; told from the same one, they all say the same.
+    let mut circle: Vec<&Link> = chain[first..].iter().collect();
+    let least = (0..circle.len()).min_by_key(|index| (&circle[*index].file, circle[*index].span));
+    circle.rotate_left(least.unwrap_or_default());
+    let names: Vec<&str> =
+        circle.iter().chain(circle.first()).map(|link| link.service.as_str()).collect();
     let mut diagnostic = Diagnostic::error(
         "extends-cycle",
-        chain[first].span,
-        format!("services extend each other: {}", names.join(" → ")),
+        circle[0].span,
+        format!("services extend each other: {}", names.join(" -> ")),
     );
-    for link in &chain[first + 1..] {
+    for link in &circle[1..] {
         diagnostic = diagnostic.with_label(link.span, format!("`{}` goes on here", link.service));
     }
     loader.diagnostics.push(diagnostic);

@@ -481,8 +481,8 @@ mod tests {
             )],
         );
         let messages: Vec<&str> = loaded.diagnostics.iter().map(|d| d.message.as_str()).collect();
-        assert_eq!(messages[0], "services extend each other: a → b → a");
-        assert_eq!(messages.last().unwrap(), &"services extend each other: c → c");
+        assert_eq!(messages[0], "services extend each other: a -> b -> a");
+        assert_eq!(messages.last().unwrap(), &"services extend each other: c -> c");
         assert_eq!(loaded.sources.position(loaded.diagnostics[0].span), (2, 16));
         let across = [
             ("a.yaml", "services: {a: {extends: {file: b.yaml, service: b}}}"),

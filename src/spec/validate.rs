@@ -7,9 +7,10 @@ use std::fmt;
 use super::container::InlineFile;
 use super::document::{self, FileSource, Loose, Place, Report};
 use super::env_file;
+use super::keys;
 use super::name::{ServiceName, StackName};
 use super::node::Node;
-use super::stack::{Network, Service, Stack, Volume};
+use super::stack::{Network, Stack, Volume};
 use super::value::mount::Folders;
 use crate::diagnostic::{Diagnostic, SourceMap, Span};
 
@@ -69,7 +70,7 @@ struct Document {
 
 impl Document {
     fn read(root: &Node, context: &Context<'_>, report: &mut Report) -> Option<Self> {
-        let mut fields = Place::root(root).fields(report)?;
+        let mut fields = Place::root(root).fields(&keys::ROOT, report)?;
         if let Some(place) = fields.get("name") {
             place.text(report);
         }
@@ -131,28 +132,30 @@ impl Document {
         Some(Self { services, networks, volumes, configs, secrets })
     }
 
-    fn link(self, context: &Context<'_>, report: &mut Report) -> Stack {
+    fn link(mut self, context: &Context<'_>, report: &mut Report) -> Stack {
         let disabled = self.disabled(context);
         let mut networks = BTreeMap::new();
         let mut volumes = BTreeMap::new();
-        let mut services = BTreeMap::new();
+        check_cycles(&self.services, report);
         for (name, loose) in &self.services {
             check_alone(loose, report);
             self.check_dependencies(loose, &disabled, report);
             self.use_networks(loose, &mut networks, disabled.contains(name), report);
             self.use_volumes(loose, &mut volumes, disabled.contains(name), report);
-            if disabled.contains(name) {
+        }
+        let read = std::mem::take(&mut self.services);
+        let enabled: BTreeSet<ServiceName> =
+            read.keys().filter(|name| !disabled.contains(*name)).cloned().collect();
+        let mut services = BTreeMap::new();
+        for (name, mut loose) in read {
+            if !enabled.contains(&name) {
                 continue;
             }
-            let mut service = loose.service.clone();
-            read_env_files(loose, &mut service, context, report);
-            self.read_files(loose, &mut service, context, report);
-            service
-                .depends_on
-                .retain(|name, _| !disabled.contains(name) && self.services.contains_key(name));
-            services.insert(name.clone(), service);
+            read_env_files(&mut loose, context, report);
+            self.read_files(&mut loose, context, report);
+            loose.service.depends_on.retain(|name, _| enabled.contains(name));
+            services.insert(name, loose.service);
         }
-        check_cycles(&self.services, report);
         Stack {
             name: context.name.clone(),
             services,
@@ -259,13 +262,8 @@ impl Document {
         }
     }
 
-    fn read_files(
-        &self,
-        loose: &Loose,
-        service: &mut Service,
-        context: &Context<'_>,
-        report: &mut Report,
-    ) {
+    fn read_files(&self, loose: &mut Loose, context: &Context<'_>, report: &mut Report) {
+        let mut found = Vec::new();
         for file in &loose.files {
             let (section, what) =
                 if file.secret { (&self.secrets, "secret") } else { (&self.configs, "config") };
@@ -276,7 +274,7 @@ impl Document {
             };
             let Some(source) = source else { continue };
             if let Some(content) = content(source, context, report) {
-                service.container.files.push(InlineFile {
+                found.push(InlineFile {
                     target: file.target.clone(),
                     content,
                     secret: file.secret,
@@ -286,6 +284,7 @@ impl Document {
                 });
             }
         }
+        loose.service.container.files.append(&mut found);
     }
 }
 
@@ -313,10 +312,12 @@ fn check_alone(loose: &Loose, report: &mut Report) {
     }
     let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
     for (target, span) in &loose.targets {
-        if let Some(first) = seen.insert(target, *span) {
+        if let Some(other) = seen.insert(target, *span) {
+            // They were read key by key, not in the file's order.
+            let (first, span) = (other.min(*span), other.max(*span));
             let problem = format!("{}: {target} is mounted twice", loose.path);
             report.push(
-                Diagnostic::error("duplicate-mount", *span, problem)
+                Diagnostic::error("duplicate-mount", span, problem)
                     .with_label(first, "first mounted here"),
             );
         }
@@ -350,12 +351,8 @@ fn content(source: &FileSource, context: &Context<'_>, report: &mut Report) -> O
 }
 
 /// Puts the variables of `env_file` below those of `environment`, and `label_file` below `labels`.
-fn read_env_files(
-    loose: &Loose,
-    service: &mut Service,
-    context: &Context<'_>,
-    report: &mut Report,
-) {
+fn read_env_files(loose: &mut Loose, context: &Context<'_>, report: &mut Report) {
+    let service = &mut loose.service;
     let mut variables: BTreeMap<String, Option<String>> = BTreeMap::new();
     for file in &loose.env_files {
         match env_file(file, context) {

@@ -1,3 +1,4 @@
 //! Tests of the binary as a user meets it, a file per theme.
 
 mod config;
+mod spec;

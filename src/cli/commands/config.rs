@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
+use crate::cli::error::CliError;
+use crate::cli::global::Global;
 use crate::cli::stack_files::{self, ReadStack, StackArgs};
-use crate::cli::{exit, failed};
+use crate::cli::verb::Verb;
+use crate::cli::{error, exit};
 use crate::diagnostic::{self, Colour};
 use crate::spec::emit;
 use crate::spec::stack::Stack;
@@ -43,14 +45,24 @@ enum Format {
     Json,
 }
 
-/// Reads, checks and prints. Exit code 1 when anything is wrong.
-pub fn run(args: &Args) -> ExitCode {
+impl Verb for Args {
+    /// Reads, checks and prints. Exit code 1 when anything is wrong.
+    async fn run(mut self, global: &Global) -> Result<u8, CliError> {
+        self.stack.after(&global.stack);
+        Ok(print(&self))
+    }
+}
+
+fn print(args: &Args) -> u8 {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let read = match stack_files::read(&args.stack, &environment) {
         Ok(read) => read,
-        Err(error) => return failed(&error),
+        Err(error) => {
+            error::tell(&error);
+            return exit::FAILURE;
+        }
     };
     let mut stderr = anstream::stderr();
     let colour = match anstream::AutoStream::choice(&io::stderr()) {
@@ -62,16 +74,19 @@ pub fn run(args: &Args) -> ExitCode {
         drop(writeln!(stderr, "{}\n", diagnostic::render(found, &read.sources, colour)));
     }
     let Some(stack) = &read.stack else {
-        return ExitCode::from(exit::FAILURE);
+        return exit::FAILURE;
     };
     if args.quiet {
-        return ExitCode::from(exit::OK);
+        return exit::OK;
     }
     match io::stdout().write_all(output(args, &read, stack).as_bytes()) {
-        Ok(()) => ExitCode::from(exit::OK),
+        Ok(()) => exit::OK,
         // `bargee config | head` is no failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(exit::OK),
-        Err(error) => failed(&error),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+        Err(error) => {
+            error::tell(&error);
+            exit::FAILURE
+        }
     }
 }
 

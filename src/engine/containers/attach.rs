@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 
+use super::lifecycle::is_up;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
+use crate::engine::state::containers::Phase;
 
 /// Which streams a client wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,9 +30,25 @@ impl Engine {
     /// Attaches to init's streams. Before the start it misses nothing.
     pub async fn attach_container(
         self: &Arc<Self>,
-        _word: &str,
-        _streams: Streams,
+        word: &str,
+        streams: Streams,
     ) -> Result<Attached, EngineError> {
-        todo!()
+        let handle = self.container(word)?;
+        let up = handle.shim().filter(|_| is_up(handle.row().phase));
+        let shim = match up {
+            Some(shim) => shim,
+            None => {
+                let _verb = handle.verb.lock().await;
+                if handle.row().phase == Phase::Removing {
+                    let message = "cannot attach to a container that is being removed".to_owned();
+                    return Err(EngineError::Conflict { message });
+                }
+                self.ensure_shim(&handle).await?
+            }
+        };
+        let stream = shim.attach(None, streams).await.map_err(|error| handle.of_shim(error))?;
+        let row = handle.row();
+        self.announce(&row, "attach", &[]);
+        Ok(Attached { stream, tty: row.spec.tty })
     }
 }

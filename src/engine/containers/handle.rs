@@ -27,8 +27,10 @@ pub struct Handle {
     changing: std::sync::Mutex<()>,
     /// Held while a verb changes the container: one at a time, others wait.
     pub(crate) verb: tokio::sync::Mutex<()>,
+    /// Held while a start or an exit is told, so that their events come in order. Never held for a verb's whole time.
+    pub(super) turn: tokio::sync::Mutex<()>,
     /// The control connection to its shim, while there is one.
-    pub(crate) shim: std::sync::Mutex<Option<Arc<crate::engine::containers::lifecycle::Shim>>>,
+    pub(crate) shim: std::sync::Mutex<Option<Arc<crate::engine::containers::shim::Shim>>>,
 }
 
 impl Handle {
@@ -40,6 +42,7 @@ impl Handle {
             state,
             changing: std::sync::Mutex::default(),
             verb: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             shim: std::sync::Mutex::default(),
         }
     }
@@ -70,6 +73,11 @@ impl Engine {
         })?;
         let found = all.iter().find(|handle| handle.id() == id);
         Ok(Arc::clone(found.expect("the id was one of theirs")))
+    }
+
+    /// Returns the container whose id is exactly `id`, if it is still there.
+    pub(crate) fn handle(&self, id: &str) -> Option<Arc<Handle>> {
+        self.containers.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     /// Returns all containers, oldest first.

@@ -81,6 +81,8 @@ impl Container {
     pub(crate) fn start(paths: &ShimPaths, incarnation: u64) -> Result<Self, StartError> {
         let spec: Spec = read(&paths.bundle.join("config.json"))?;
         let shim: ShimConfig = read(&paths.bundle.join("shim.json"))?;
+        // "Where allowed": lowering needs CAP_SYS_RESOURCE, proc(5). Init sets its own.
+        let _ = fs::write("/proc/self/oom_score_adj", shim.shim_oom_score_adj.to_string());
         let process =
             spec.process().as_ref().ok_or_else(|| before("config.json has no process"))?;
         let log = match &shim.log {

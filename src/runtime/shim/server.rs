@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -55,7 +56,8 @@ struct Server {
 /// Serves one container until it is told to shut down. Must be called before any thread exists.
 pub fn run(paths: &ShimPaths) -> ExitCode {
     let served = Server::open(paths).and_then(|mut server| {
-        while !server.done {
+        // Output that a client has not read yet is all that a shut shim still holds.
+        while !server.done || !server.clients.is_empty() {
             server.wait()?;
             server.serve();
         }
@@ -76,22 +78,15 @@ impl Server {
         // Fails when we lead a session already.
         let _ = nix::unistd::setsid();
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        let config = fs::read(paths.bundle.join("shim.json"))?;
-        let config: ShimConfig = serde_json::from_slice(&config)?;
-        // "Where allowed": lowering needs CAP_SYS_RESOURCE, proc(5).
-        let _ = fs::write("/proc/self/oom_score_adj", config.shim_oom_score_adj.to_string());
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let socket = paths.run.join("shim.sock");
-        match fs::remove_file(&socket) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         fs::write(paths.run.join("shim.pid"), std::process::id().to_string())?;
-        let listener = UnixListener::bind(&socket)?;
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
+        let listener = match inherited_listener()? {
+            Some(listener) => listener,
+            None => bind(&paths.run.join("shim.sock"))?,
+        };
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
@@ -429,8 +424,13 @@ impl Server {
 
     fn remove_cgroup(&self) -> io::Result<()> {
         use crate::runtime::cgroup::{Cgroup, Roots};
-        let config: ShimConfig =
-            serde_json::from_slice(&fs::read(self.paths.bundle.join("shim.json"))?)?;
+        let config = match fs::read(self.paths.bundle.join("shim.json")) {
+            Ok(config) => config,
+            // Nothing was ever started.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let config: ShimConfig = serde_json::from_slice(&config)?;
         let roots =
             Roots::detect(std::path::Path::new("/sys/fs/cgroup")).map_err(io::Error::other)?;
         match Cgroup::open(&roots, &config.cgroup) {
@@ -439,6 +439,28 @@ impl Server {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Takes the listening socket that the engine passed as stdin, and leaves `/dev/null` there.
+fn inherited_listener() -> io::Result<Option<UnixListener>> {
+    let stdin = io::stdin();
+    // Whatever else stdin is, it is not for us.
+    if !rustix::net::sockopt::socket_acceptconn(&stdin).unwrap_or(false) {
+        return Ok(None);
+    }
+    let listener = UnixListener::from(stdin.as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
+    Ok(Some(listener))
+}
+
+fn bind(socket: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 impl From<io::Error> for StartError {

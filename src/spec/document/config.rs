@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Place, Report};
 use crate::diagnostic::Span;
+use crate::spec::keys;
 
 /// Where the content is; it is read only for a service that uses it.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub(crate) fn file_sources(
 }
 
 fn file_source(place: &Place<'_>, report: &mut Report) -> Option<FileSource> {
-    let mut fields = place.fields(report)?;
+    let mut fields = place.fields(&keys::FILE, report)?;
     let mut sources = Vec::new();
     if let Some(place) = fields.get("file") {
         sources
@@ -45,7 +46,9 @@ fn file_source(place: &Place<'_>, report: &mut Report) -> Option<FileSource> {
                 .error("unsupported", "external configs and secrets are not supported")
                 .with_hint(hint),
         );
-        let _ = (fields.get("name"), fields.get("labels"));
+        for key in ["driver", "driver_opts", "template_driver", "name", "labels"] {
+            let _ = fields.get(key);
+        }
         fields.finish(report);
         return None;
     }

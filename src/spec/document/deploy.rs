@@ -3,6 +3,7 @@
 use super::service::Loose;
 use super::{Fields, Place, Report};
 use crate::spec::container::RestartPolicy;
+use crate::spec::keys;
 use crate::spec::stack::{RestartLimits, UpdateConfig};
 use crate::spec::value::{cpu, duration, size};
 
@@ -11,7 +12,7 @@ pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Repo
     let scale: Option<u32> = scale_place.as_ref().and_then(|place| place.integer(report));
     loose.service.replicas = scale.unwrap_or(1);
     let Some(place) = fields.get("deploy") else { return };
-    let Some(mut deploy) = place.fields(report) else { return };
+    let Some(mut deploy) = place.fields(&keys::DEPLOY, report) else { return };
     if let Some(place) = deploy.get("replicas")
         && let Some(replicas) = place.integer::<u32>(report)
     {
@@ -27,13 +28,12 @@ pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Repo
         loose.service.replicas = replicas;
     }
     if let Some(place) = deploy.get("mode")
-        && place.word(report, &["replicated", "global", "replicated-job", "global-job"])
-            != Some("replicated")
+        && place.word(report, &keys::DEPLOY_MODES) != Some("replicated")
     {
         report.push(place.warning("not-enforced", "this mode is read as `replicated`"));
     }
     if let Some(place) = deploy.get("endpoint_mode")
-        && place.word(report, &["vip", "dnsrr"]) == Some("dnsrr")
+        && place.word(report, &keys::ENDPOINT_MODES) == Some("dnsrr")
     {
         report.push(place.warning("not-enforced", "this mode is read as `vip`"));
     }
@@ -54,10 +54,10 @@ pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Repo
 }
 
 fn resources(place: &Place<'_>, loose: &mut Loose, report: &mut Report) {
-    let Some(mut fields) = place.fields(report) else { return };
+    let Some(mut fields) = place.fields(&keys::DEPLOY_RESOURCES, report) else { return };
     let own = &mut loose.service.container.resources;
     if let Some(place) = fields.get("limits")
-        && let Some(mut limits) = place.fields(report)
+        && let Some(mut limits) = place.fields(&keys::LIMITS, report)
     {
         if let Some(place) = limits.get("cpus") {
             let value = place.parsed(report, cpu::parse);
@@ -74,7 +74,7 @@ fn resources(place: &Place<'_>, loose: &mut Loose, report: &mut Report) {
         limits.finish(report);
     }
     if let Some(place) = fields.get("reservations")
-        && let Some(mut reservations) = place.fields(report)
+        && let Some(mut reservations) = place.fields(&keys::RESERVATIONS, report)
     {
         if let Some(place) = reservations.get("memory") {
             let value = place.parsed(report, size::parse);
@@ -106,11 +106,10 @@ fn twin<T: PartialEq>(
 }
 
 fn restart_policy(place: &Place<'_>, loose: &mut Loose, report: &mut Report) {
-    let Some(mut fields) = place.fields(report) else { return };
+    let Some(mut fields) = place.fields(&keys::RESTART_POLICY, report) else { return };
     let max = fields.get("max_attempts").and_then(|place| place.integer(report)).unwrap_or(0);
-    let condition = fields
-        .get("condition")
-        .and_then(|place| place.word(report, &["none", "on-failure", "any"]));
+    let condition =
+        fields.get("condition").and_then(|place| place.word(report, &keys::RESTART_CONDITIONS));
     loose.service.container.restart = match condition {
         Some("none") => RestartPolicy::No,
         Some("on-failure") => RestartPolicy::OnFailure { max },
@@ -124,13 +123,12 @@ fn restart_policy(place: &Place<'_>, loose: &mut Loose, report: &mut Report) {
 
 fn update_config(place: &Place<'_>, report: &mut Report) -> UpdateConfig {
     let mut update = UpdateConfig::default();
-    let Some(mut fields) = place.fields(report) else { return update };
+    let Some(mut fields) = place.fields(&keys::UPDATE_CONFIG, report) else { return update };
     if let Some(place) = fields.get("parallelism") {
         update.parallelism = place.integer(report).unwrap_or(1);
     }
     if let Some(place) = fields.get("order") {
-        update.start_first =
-            place.word(report, &["stop-first", "start-first"]) == Some("start-first");
+        update.start_first = place.word(report, &keys::UPDATE_ORDERS) == Some("start-first");
     }
     if let Some(place) = fields.get("delay") {
         update.delay = place.parsed(report, duration::parse).unwrap_or_default();

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::{Place, Report};
 use crate::spec::container::Healthcheck;
+use crate::spec::keys;
 use crate::spec::node::Kind;
 use crate::spec::value::duration;
 
 pub(crate) fn healthcheck(place: &Place<'_>, report: &mut Report) -> Option<Healthcheck> {
-    let mut fields = place.fields(report)?;
+    let mut fields = place.fields(&keys::HEALTHCHECK, report)?;
     let mut health = Healthcheck::default();
     if let Some(test) = fields.get("test") {
         health.test = self::test(&test, report);

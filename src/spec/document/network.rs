@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Place, Report};
+use crate::spec::keys;
 use crate::spec::stack::{Network, SubnetSpec};
 
 pub(crate) fn networks(place: &Place<'_>, report: &mut Report) -> BTreeMap<String, Network> {
@@ -16,7 +17,7 @@ fn network(place: &Place<'_>, report: &mut Report) -> Network {
     if place.is_null() {
         return network;
     }
-    let Some(mut fields) = place.fields(report) else { return network };
+    let Some(mut fields) = place.fields(&keys::NETWORK, report) else { return network };
     network.name = fields.get("name").and_then(|place| place.string(report));
     (network.external, network.name) = external(fields.get("external"), network.name, report);
     for (key, slot) in [
@@ -32,8 +33,7 @@ fn network(place: &Place<'_>, report: &mut Report) -> Network {
         report.push(place.error("unsupported", "a network without IPv4 is not supported"));
     }
     if let Some(place) = fields.get("driver") {
-        network.driver =
-            place.word(report, &["bridge", "default", "host", "none"]).map(str::to_owned);
+        network.driver = place.word(report, &keys::NETWORK_DRIVERS).map(str::to_owned);
     }
     network.driver_opts =
         fields.get("driver_opts").map(|place| place.map(report)).unwrap_or_default();
@@ -58,7 +58,7 @@ pub(crate) fn external(
     if !place.is_mapping() {
         return (place.flag(report).unwrap_or(false), name);
     }
-    let Some(mut fields) = place.fields(report) else { return (true, name) };
+    let Some(mut fields) = place.fields(&keys::EXTERNAL, report) else { return (true, name) };
     let old = fields.get("name").and_then(|place| place.string(report));
     fields.finish(report);
     (true, name.or(old))
@@ -66,7 +66,7 @@ pub(crate) fn external(
 
 fn ipam(place: &Place<'_>, report: &mut Report) -> Vec<SubnetSpec> {
     let mut subnets = Vec::new();
-    let Some(mut fields) = place.fields(report) else { return subnets };
+    let Some(mut fields) = place.fields(&keys::IPAM, report) else { return subnets };
     if let Some(place) = fields.get("driver") {
         place.word(report, &["default"]);
     }
@@ -81,7 +81,7 @@ fn ipam(place: &Place<'_>, report: &mut Report) -> Vec<SubnetSpec> {
 }
 
 fn subnet(place: &Place<'_>, report: &mut Report) -> Option<SubnetSpec> {
-    let mut fields = place.fields(report)?;
+    let mut fields = place.fields(&keys::SUBNET, report)?;
     let subnet: Option<ipnet::IpNet> =
         fields.get("subnet").and_then(|place| place.convert(report, "a subnet"));
     let gateway_place = fields.get("gateway");

@@ -3,6 +3,7 @@
 use super::service::{EnvFile, Loose};
 use super::{Fields, Place, Report};
 use crate::spec::container::RestartPolicy;
+use crate::spec::keys;
 use crate::spec::validate::Context;
 use crate::spec::value::{InvalidValue, command, duration};
 
@@ -18,11 +19,14 @@ pub(super) fn read(
     for (key, slot) in [
         ("working_dir", &mut container.working_dir),
         ("user", &mut container.user),
-        ("hostname", &mut container.hostname),
-        ("domainname", &mut container.domainname),
         ("runtime", &mut container.runtime),
     ] {
         *slot = fields.get(key).and_then(|place| place.string(report));
+    }
+    for (key, slot) in
+        [("hostname", &mut container.hostname), ("domainname", &mut container.domainname)]
+    {
+        *slot = fields.get(key).and_then(|place| place.parsed(report, host_name));
     }
     for (key, slot) in [
         ("tty", &mut container.tty),
@@ -91,7 +95,7 @@ fn env_files(
     for place in place.one_or_many(report) {
         let (mut required, mut raw) = (true, false);
         let path = if place.is_mapping() {
-            let Some(mut fields) = place.fields(report) else { continue };
+            let Some(mut fields) = place.fields(&keys::ENV_FILE, report) else { continue };
             let path = fields.get("path").and_then(|place| place.string(report));
             if path.is_none() {
                 report.push(place.error("missing-key", "an env file needs a path"));
@@ -115,6 +119,14 @@ fn env_files(
         files.push(EnvFile { path, span: place.span(), required, raw, labels });
     }
     files
+}
+
+/// The kernel takes 64 bytes of anything (sethostname(2)); files and prompts that show it don't.
+fn host_name(text: &str) -> Result<String, InvalidValue> {
+    let rule = "it consists of letters, digits, `.`, `_` and `-`, at most 64 characters";
+    let valid = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if valid { Ok(text.to_owned()) } else { Err(InvalidValue::new(text, "host name", rule)) }
 }
 
 fn restart(text: &str) -> Result<RestartPolicy, InvalidValue> {

@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::spec::keys::{self, Keys};
 use crate::spec::node::{Entry, Kind, Node};
 use crate::spec::value::InvalidValue;
 
@@ -66,11 +67,12 @@ impl<'n> Place<'n> {
     }
 
     fn child(&self, entry: &'n Entry) -> Self {
-        let path = if self.path.is_empty() {
-            entry.key.clone()
-        } else {
-            format!("{}.{}", self.path, entry.key)
-        };
+        let mut path = String::with_capacity(self.path.len() + 1 + entry.key.len());
+        if !self.path.is_empty() {
+            path.push_str(&self.path);
+            path.push('.');
+        }
+        path.push_str(&entry.key);
         Self { node: &entry.value, path, key_span: entry.key_span }
     }
 
@@ -118,7 +120,8 @@ impl<'n> Place<'n> {
     }
 
     pub(crate) fn integer<T: FromStr>(&self, report: &mut Report) -> Option<T> {
-        self.convert(report, "a number that fits here")
+        let whole = self.scalar().is_some_and(|text| text.trim().parse::<i128>().is_ok());
+        self.convert(report, if whole { "a number that fits here" } else { "a whole number" })
     }
 
     /// Reads what parses by itself, such as an address; `expected` says what that is.
@@ -160,6 +163,11 @@ impl<'n> Place<'n> {
 
     /// Returns the parts of a list.
     pub(crate) fn items(&self, report: &mut Report) -> Vec<Self> {
+        self.items_or(report, "a list")
+    }
+
+    /// Returns the parts of a list where something else may stand too, which the caller has read.
+    pub(crate) fn items_or(&self, report: &mut Report, expected: &str) -> Vec<Self> {
         match &self.node.kind {
             Kind::Sequence(items) => {
                 let place = |(index, node): (usize, &'n Node)| Self {
@@ -170,7 +178,7 @@ impl<'n> Place<'n> {
                 items.iter().enumerate().map(place).collect()
             }
             _ => {
-                self.mismatch(report, "a list");
+                self.mismatch(report, expected);
                 Vec::new()
             }
         }
@@ -213,7 +221,7 @@ impl<'n> Place<'n> {
                 .collect();
         }
         let mut pairs = Vec::new();
-        for place in self.items(report) {
+        for place in self.items_or(report, "a mapping or a list of `key=value`") {
             let Some(text) = place.text(report) else { continue };
             let (key, value) =
                 text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
@@ -236,13 +244,13 @@ impl<'n> Place<'n> {
             .collect()
     }
 
-    /// Opens a mapping for reading key by key.
-    pub(crate) fn fields(&self, report: &mut Report) -> Option<Fields<'n>> {
+    /// Opens a mapping for reading key by key; `keys` are those that it may have.
+    pub(crate) fn fields(&self, keys: &'static Keys, report: &mut Report) -> Option<Fields<'n>> {
         if !self.is_mapping() {
             self.mismatch(report, "a mapping");
             return None;
         }
-        Some(Fields { place: self.clone(), known: Vec::new() })
+        Some(Fields { place: self.clone(), keys, known: Vec::with_capacity(keys.keys.len()) })
     }
 }
 
@@ -251,6 +259,7 @@ impl<'n> Place<'n> {
 #[must_use = "call `finish`: it reports the unknown keys"]
 pub(crate) struct Fields<'n> {
     pub(crate) place: Place<'n>,
+    keys: &'static Keys,
     known: Vec<&'static str>,
 }
 
@@ -262,6 +271,11 @@ impl<'n> Fields<'n> {
 
     /// Returns the value under `key`, a null too.
     pub(crate) fn get_null(&mut self, key: &'static str) -> Option<Place<'n>> {
+        debug_assert!(
+            self.keys.names().any(|name| name == key),
+            "BUG: `{key}` is not among the keys of {}",
+            self.keys.name
+        );
         self.known.push(key);
         let Kind::Mapping(entries) = &self.place.node.kind else { return None };
         entries.iter().find(|entry| entry.key == key).map(|entry| self.place.child(entry))
@@ -295,6 +309,14 @@ impl<'n> Fields<'n> {
 
     /// Reports the keys that were never asked for, `x-…` aside.
     pub(crate) fn finish(self, report: &mut Report) {
+        debug_assert!(
+            self.keys
+                .names()
+                .all(|name| self.known.contains(&name) || keys::RESOLVED.contains(&name)),
+            "BUG: a key of {} is never read: {:?}",
+            self.keys.name,
+            self.keys.names().filter(|name| !self.known.contains(name)).collect::<Vec<_>>()
+        );
         let Kind::Mapping(entries) = &self.place.node.kind else { return };
         for entry in entries
             .iter()

@@ -2,6 +2,7 @@
 
 use super::{Fields, Place, Report};
 use crate::spec::container::{ContainerSpec, Resources, Ulimit};
+use crate::spec::keys;
 use crate::spec::value::{InvalidValue, cpu, duration, size};
 
 pub(super) fn read(fields: &mut Fields<'_>, container: &mut ContainerSpec, report: &mut Report) {
@@ -107,7 +108,7 @@ fn microseconds(text: &str) -> Result<u64, InvalidValue> {
 }
 
 fn blkio(place: &Place<'_>, resources: &mut Resources, report: &mut Report) {
-    let Some(mut fields) = place.fields(report) else { return };
+    let Some(mut fields) = place.fields(&keys::BLKIO, report) else { return };
     if let Some(place) = fields.get("weight") {
         resources.blkio_weight = place.integer(report);
         if resources.blkio_weight.is_some_and(|weight| !(10..=1000).contains(&weight)) {
@@ -130,7 +131,7 @@ fn ulimit(place: &Place<'_>, report: &mut Report) -> Option<Ulimit> {
         let both = place.integer(report)?;
         return Some(Ulimit { soft: both, hard: both });
     }
-    let mut fields = place.fields(report)?;
+    let mut fields = place.fields(&keys::ULIMIT, report)?;
     let soft = fields.get("soft").and_then(|place| place.integer(report));
     let hard = fields.get("hard").and_then(|place| place.integer(report));
     fields.finish(report);

@@ -5,6 +5,7 @@ use super::service::{Loose, depend_implicitly};
 use super::{Fields, Place, Report};
 use crate::spec::container::Device;
 use crate::spec::document::reader::hinted;
+use crate::spec::keys;
 
 /// capabilities(7), without their prefix.
 const CAPABILITIES: [&str; 42] = [
@@ -83,7 +84,7 @@ pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Repo
     }
     if let Some(place) = fields.get("cgroup") {
         container.cgroupns_mode =
-            place.word(report, &["host", "private"]).unwrap_or_default().to_owned();
+            place.word(report, &keys::CGROUP_NAMESPACES).unwrap_or_default().to_owned();
     }
     if let Some(place) = fields.get("uts") {
         container.uts_mode = place.word(report, &["host"]).unwrap_or_default().to_owned();
@@ -152,7 +153,7 @@ fn namespace(
 
 fn device(place: &Place<'_>, report: &mut Report) -> Option<Device> {
     let device = if place.is_mapping() {
-        let mut fields = place.fields(report)?;
+        let mut fields = place.fields(&keys::DEVICE, report)?;
         let host = fields.get("source").and_then(|place| place.string(report)).unwrap_or_default();
         let container = fields
             .get("target")

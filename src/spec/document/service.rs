@@ -9,6 +9,7 @@ use super::{
 };
 use crate::diagnostic::Span;
 use crate::spec::container::{ContainerSpec, Profile};
+use crate::spec::keys;
 use crate::spec::name::{ObjectName, ServiceName};
 use crate::spec::stack::{
     Condition, Dependency, OnUnhealthy, PullPolicy, RestartLimits, Service, UpdateConfig,
@@ -68,16 +69,16 @@ pub(crate) struct Extension {
 
 pub(crate) fn extension(place: &Place<'_>, report: &mut Report) -> Extension {
     let mut extension = Extension::default();
-    let Some(mut fields) = place.fields(report) else { return extension };
+    let Some(mut fields) = place.fields(&keys::EXTENSION, report) else { return extension };
     if let Some(place) = fields.get("security") {
-        extension.profile = match place.word(report, &["strict", "default"]) {
+        extension.profile = match place.word(report, &keys::SECURITY) {
             Some("strict") => Some(Profile::Strict),
             Some(_) => Some(Profile::Bargee),
             None => None,
         };
     }
     if let Some(place) = fields.get("on_unhealthy") {
-        extension.on_unhealthy = match place.word(report, &["restart", "none"]) {
+        extension.on_unhealthy = match place.word(report, &keys::ON_UNHEALTHY) {
             Some("none") => Some(OnUnhealthy::None),
             Some(_) => Some(OnUnhealthy::Restart),
             None => None,
@@ -95,7 +96,7 @@ pub(crate) fn service(
     defaults: Extension,
     report: &mut Report,
 ) -> Option<Loose> {
-    let mut fields = place.fields(report)?;
+    let mut fields = place.fields(&keys::SERVICE, report)?;
     let mut loose = empty(name, place, defaults);
     if let Some(place) = fields.get("x-bargee") {
         let own = extension(&place, report);
@@ -259,7 +260,7 @@ fn depends_on(place: &Place<'_>, loose: &mut Loose, report: &mut Report) {
     let started =
         Dependency { condition: Condition::ServiceStarted, restart: false, required: true };
     if !place.is_mapping() {
-        for item in place.items(report) {
+        for item in place.items_or(report, "a list or a mapping of services") {
             if let Some(text) = item.text(report) {
                 depend(loose, text, item.span(), started, &item, report);
             }
@@ -268,11 +269,9 @@ fn depends_on(place: &Place<'_>, loose: &mut Loose, report: &mut Report) {
     }
     for (key, place) in place.entries(report) {
         let mut dependency = started;
-        if let Some(mut fields) = place.fields(report) {
+        if let Some(mut fields) = place.fields(&keys::DEPENDENCY, report) {
             if let Some(place) = fields.get("condition") {
-                let words =
-                    ["service_started", "service_healthy", "service_completed_successfully"];
-                dependency.condition = match place.word(report, &words) {
+                dependency.condition = match place.word(report, &keys::CONDITIONS) {
                     Some("service_healthy") => Condition::ServiceHealthy,
                     Some("service_completed_successfully") => {
                         Condition::ServiceCompletedSuccessfully
@@ -362,7 +361,7 @@ fn origins(place: &Place<'_>, context: &Context<'_>, into: &mut BTreeMap<String,
     use crate::spec::node::{Kind, Node};
     fn walk(node: &Node, path: &str, context: &Context<'_>, into: &mut BTreeMap<String, String>) {
         let at = |span: Span| {
-            format!("{}:{}", context.sources.name(span.file), context.sources.position(span).0)
+            format!("{}:{}", context.sources.name(span.file), context.sources.line(span))
         };
         match &node.kind {
             Kind::Mapping(entries) => {

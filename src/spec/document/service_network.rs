@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use super::service::{Loose, Use, depend_implicitly};
 use super::{Fields, Place, Report};
 use crate::spec::container::{Endpoint, NetworkMode, PortSpec, Protocol};
+use crate::spec::keys;
 use crate::spec::value::{InvalidValue, port};
 
 pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Report) {
+    let problems = report.diagnostics.len();
     networks(fields, loose, report);
+    let mode_is_sure = report.diagnostics.len() == problems;
     if let Some(place) = fields.get("ports") {
         for item in place.items(report) {
             let ports = if item.is_mapping() {
@@ -24,12 +27,12 @@ pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Repo
                     .error("conflict", "a container in another's network cannot publish ports")
                     .with_hint("publish them at the service that owns the network"),
             ),
-            NetworkMode::Host | NetworkMode::None => {
+            NetworkMode::Host | NetworkMode::None if mode_is_sure => {
                 report.push(
                     place.warning("not-enforced", "ports are not published in this network mode"),
                 );
             }
-            NetworkMode::Default | NetworkMode::Networks(_) => {}
+            _ => {}
         }
     }
     if let Some(place) = fields.get("expose") {
@@ -96,7 +99,7 @@ fn networks(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Report) {
             }
         }
         Some(place) => {
-            for item in place.items(report) {
+            for item in place.items_or(report, "a list or a mapping of networks") {
                 let Some(key) = item.string(report) else { continue };
                 order.push((0, Use { key, span: item.span() }, Endpoint::default()));
             }
@@ -145,7 +148,7 @@ fn endpoint(place: &Place<'_>, report: &mut Report) -> (i64, Endpoint) {
     if place.is_null() {
         return (0, endpoint);
     }
-    let Some(mut fields) = place.fields(report) else { return (0, endpoint) };
+    let Some(mut fields) = place.fields(&keys::ENDPOINT, report) else { return (0, endpoint) };
     endpoint.aliases = fields.get("aliases").map(|place| place.texts(report)).unwrap_or_default();
     endpoint.ipv4 =
         fields.get("ipv4_address").and_then(|place| place.convert(report, "an IPv4 address"));
@@ -180,7 +183,7 @@ fn mac_address(place: &Place<'_>, report: &mut Report) -> Option<String> {
 
 fn long_port(place: &Place<'_>, report: &mut Report) -> Option<Vec<PortSpec>> {
     let hint = "expected a port or a range, as in 8080 or 8000-8010";
-    let mut fields = place.fields(report)?;
+    let mut fields = place.fields(&keys::PORT, report)?;
     let range = |text: &str| port::range(text).ok_or_else(|| InvalidValue::new(text, "port", hint));
     let target = fields.get("target");
     let container = target.as_ref().and_then(|place| place.parsed(report, range));
@@ -200,7 +203,7 @@ fn long_port(place: &Place<'_>, report: &mut Report) -> Option<Vec<PortSpec>> {
         None => vec![None],
     };
     if let Some(place) = fields.get("mode") {
-        place.word(report, &["host", "ingress"]);
+        place.word(report, &keys::PORT_MODES);
     }
     let _ = (fields.get("name"), fields.get("app_protocol"));
     fields.finish(report);
@@ -245,7 +248,7 @@ fn extra_hosts(place: &Place<'_>, report: &mut Report) -> Vec<String> {
         }
         return hosts;
     }
-    for item in place.items(report) {
+    for item in place.items_or(report, "a mapping or a list of `host=address`") {
         hosts.extend(item.parsed(report, |text| {
             let (host, address) =
                 text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));

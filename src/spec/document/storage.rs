@@ -3,6 +3,7 @@
 use super::service::{FileUse, Loose, Use, depend_implicitly};
 use super::{Fields, Place, Report};
 use crate::spec::container::{Logging, Mount, MountKind};
+use crate::spec::keys;
 use crate::spec::validate::Context;
 use crate::spec::value::{InvalidValue, mount, size};
 
@@ -63,21 +64,27 @@ fn add(mount: Mount, place: &Place<'_>, loose: &mut Loose) {
 
 /// Reads the long notation. A section that is not of the mount's type is a mistake.
 fn long_mount(place: &Place<'_>, context: &Context<'_>, report: &mut Report) -> Option<Mount> {
-    let mut fields = place.fields(report)?;
-    let kind = fields
-        .get("type")
-        .and_then(|place| place.word(report, &["bind", "volume", "tmpfs", "image"]));
+    let mut fields = place.fields(&keys::MOUNT, report)?;
+    let kind = fields.get("type").and_then(|place| place.word(report, &keys::MOUNT_TYPES));
     let source = fields.get("source").and_then(|place| place.string(report));
     let target = fields.get("target").and_then(|place| place.string(report));
     let read_only = fields.get("read_only").and_then(|place| place.flag(report)).unwrap_or(false);
     fields.not_enforced(report, &[("consistency", "")]);
+    for section in keys::MOUNT_TYPES {
+        if let (Some(kind), Some(place)) = (kind, fields.get(section))
+            && kind != section
+        {
+            let problem = format!("this section is not for a mount of type {kind}");
+            report
+                .push(place.error("conflict", problem).with_hint("remove it, or change the type"));
+        }
+    }
     let kind = match kind {
         Some("bind") => bind(&mut fields, source, context, report),
         Some("volume") => volume(&mut fields, source, report),
         Some("tmpfs") => Some(tmpfs(&mut fields, report)),
         Some(_) => {
             report.push(place.error("unsupported", "mounts of type image are not supported"));
-            let _ = fields.get("image");
             None
         }
         None => {
@@ -88,7 +95,6 @@ fn long_mount(place: &Place<'_>, context: &Context<'_>, report: &mut Report) -> 
                         .with_hint("one of bind, volume, tmpfs"),
                 );
             }
-            let _ = (fields.get("bind"), fields.get("volume"), fields.get("tmpfs"));
             None
         }
     };
@@ -108,13 +114,13 @@ fn bind(
 ) -> Option<MountKind> {
     let (mut create_host_path, mut recursive, mut propagation) = (true, true, String::new());
     if let Some(place) = fields.get("bind")
-        && let Some(mut options) = place.fields(report)
+        && let Some(mut options) = place.fields(&keys::MOUNT_BIND, report)
     {
         create_host_path =
             options.get("create_host_path").and_then(|place| place.flag(report)).unwrap_or(true);
         if let Some(place) = options.get("recursive") {
             // `writable` and `readonly` are degrees of read-only that we don't have: the safe one is refused.
-            match place.word(report, &["enabled", "disabled", "writable", "readonly"]) {
+            match place.word(report, &keys::RECURSIVE) {
                 Some("disabled") => recursive = false,
                 Some("readonly") => {
                     report.push(place.error("unsupported", "`readonly` is not supported here"))
@@ -123,8 +129,7 @@ fn bind(
             }
         }
         if let Some(place) = options.get("propagation") {
-            let words = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
-            propagation = place.word(report, &words).unwrap_or_default().to_owned();
+            propagation = place.word(report, &keys::PROPAGATION).unwrap_or_default().to_owned();
         }
         options.not_enforced(report, &[("selinux", "")]);
         options.finish(report);
@@ -139,7 +144,7 @@ fn bind(
 fn volume(fields: &mut Fields<'_>, name: Option<String>, report: &mut Report) -> Option<MountKind> {
     let (mut nocopy, mut subpath) = (false, String::new());
     if let Some(place) = fields.get("volume")
-        && let Some(mut options) = place.fields(report)
+        && let Some(mut options) = place.fields(&keys::MOUNT_VOLUME, report)
     {
         nocopy = options.get("nocopy").and_then(|place| place.flag(report)).unwrap_or(false);
         subpath = options.get("subpath").and_then(|place| place.string(report)).unwrap_or_default();
@@ -156,7 +161,7 @@ fn volume(fields: &mut Fields<'_>, name: Option<String>, report: &mut Report) ->
 fn tmpfs(fields: &mut Fields<'_>, report: &mut Report) -> MountKind {
     let (mut bytes, mut mode) = (0, None);
     if let Some(place) = fields.get("tmpfs")
-        && let Some(mut options) = place.fields(report)
+        && let Some(mut options) = place.fields(&keys::MOUNT_TMPFS, report)
     {
         bytes =
             options.get("size").and_then(|place| place.parsed(report, size::parse)).unwrap_or(0);
@@ -183,7 +188,7 @@ fn file_use(place: &Place<'_>, secret: bool, report: &mut Report) -> Option<File
     let folder = if secret { "/run/secrets" } else { "" };
     let (mut target, mut uid, mut gid, mut mode) = (None, 0, 0, 0o444);
     let source = if place.is_mapping() {
-        let mut fields = place.fields(report)?;
+        let mut fields = place.fields(&keys::FILE_USE, report)?;
         let source = fields.get("source").and_then(|place| place.string(report));
         target = fields.get("target").and_then(|place| place.string(report));
         uid = fields.get("uid").and_then(|place| place.integer(report)).unwrap_or(0);
@@ -220,7 +225,7 @@ fn mode(text: &str, quoted: bool) -> Result<u32, InvalidValue> {
 
 fn logging(place: &Place<'_>, report: &mut Report) -> Logging {
     let mut logging = Logging::default();
-    let Some(mut fields) = place.fields(report) else { return logging };
+    let Some(mut fields) = place.fields(&keys::LOGGING, report) else { return logging };
     logging.driver =
         fields.get("driver").and_then(|place| place.string(report)).unwrap_or_default();
     logging.options = fields.get("options").map(|place| place.map(report)).unwrap_or_default();

@@ -109,6 +109,12 @@ impl<'a> Reader<'a> {
         if indent.take_while(|character| *character != '\n').any(|character| character == '\t') {
             return diagnostic.with_hint("YAML is indented with spaces, never with tabs");
         }
+        if error.info().contains("quoted scalar") {
+            return diagnostic.with_hint("is the quote that opens here closed again?");
+        }
+        if error.info().contains("did not find expected key") {
+            return diagnostic.with_hint("keys of one mapping begin in the same column");
+        }
         diagnostic
     }
 
@@ -258,6 +264,9 @@ impl<'a> Reader<'a> {
         merged: Vec<Node>,
         own: &HashMap<String, Span>,
     ) {
+        if merged.is_empty() {
+            return;
+        }
         let mut seen: HashMap<String, Span> = own.clone();
         for node in merged {
             let sources = match node.kind {

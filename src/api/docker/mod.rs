@@ -1,0 +1,15 @@
+//! The Docker Engine API, a family a file. Its reference: <https://docs.docker.com/reference/api/engine/>, v1.51.
+
+mod swarm;
+mod system;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::engine::Engine;
+
+/// The routes of all families.
+pub(super) fn routes() -> Router<Arc<Engine>> {
+    Router::new().merge(system::routes()).merge(swarm::routes())
+}

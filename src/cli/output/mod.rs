@@ -1,0 +1,3 @@
+//! What verbs print: plain text, tables, templates.
+
+pub(crate) mod printer;

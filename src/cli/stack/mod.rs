@@ -1,0 +1,1 @@
+//! Verbs on stacks, a file each.

@@ -1,0 +1,108 @@
+//! The table of verbs. One line each: its name, what it is for, and the type of its arguments.
+
+use std::ffi::OsString;
+
+use clap::{Arg, Command};
+
+use super::commands;
+use super::error::{CliError, report};
+use super::exit;
+use super::global::{Global, OPTIONS};
+use super::verb::{Row, find};
+
+/// All verbs, in the order of `--help`. A verb that docker and stacks both have is docker's with
+/// `.or_stack::<stack::VERB::Args>()` behind it.
+const VERBS: &[Row] = &[Row::stack::<commands::config::Args>(
+    "config",
+    "Read the stack files, check them, and print the merged stack",
+)];
+
+/// Carries `name` out.
+pub(super) fn call(global: &Global, name: &str, words: Vec<OsString>) -> u8 {
+    match find(VERBS, name) {
+        Some(row) => row.call(global, &format!("bargee {name}"), words),
+        None if name == "help" => help_on(global, words),
+        None => {
+            let near = near(name).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+            report(
+                &CliError::Usage(format!("there is no verb {name}{near}; see bargee --help")),
+                exit::USAGE,
+            )
+        }
+    }
+}
+
+/// `bargee help VERB …`.
+fn help_on(global: &Global, mut words: Vec<OsString>) -> u8 {
+    if words.is_empty() {
+        // A closed pipe leaves nobody to tell.
+        drop(help().print_help());
+        return exit::OK;
+    }
+    let name = words.remove(0).to_string_lossy().into_owned();
+    words.push("--help".into());
+    if name == "help" { exit::OK } else { call(global, &name, words) }
+}
+
+/// The whole command, for its help.
+pub(super) fn help() -> Command {
+    let options = OPTIONS.iter().map(|(short, name, value, about)| {
+        let option = Arg::new(*name).long(*name).value_name(*value).help(*about);
+        match short {
+            Some(letter) => option.short(*letter),
+            None => option,
+        }
+    });
+    Command::new("bargee")
+        .about("A container engine and a declarative supervisor in one binary")
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_usage("bargee [OPTIONS] VERB [ARGUMENTS]")
+        .after_help(
+            "Exit codes: 0 done; 1 it failed, or a stack verb was called wrongly; 2 `plan`: there are changes; \
+             125 a verb of docker was called wrongly, or `run` got no container; 126 and 127 the program can't be \
+             executed or is not there; else the container's own.",
+        )
+        .disable_help_subcommand(true)
+        .args(options)
+        .subcommands(VERBS.iter().map(Row::tree))
+}
+
+/// The verb that differs from `name` by the fewest letters, when they are few.
+fn near(name: &str) -> Option<&'static str> {
+    let (distance, row) =
+        VERBS.iter().map(|row| (distance(row.name, name), row.name)).min_by_key(|(far, _)| *far)?;
+    (distance <= 2 && distance < name.chars().count()).then_some(row)
+}
+
+/// How many letters must be put in, left out or changed (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, letter) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = line + 1;
+        for (column, against) in other.iter().enumerate() {
+            let change = diagonal + usize::from(letter != *against);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_tree_is_a_command_that_clap_accepts() {
+        help().debug_assert();
+    }
+
+    #[test]
+    fn a_slip_is_guessed_and_a_stranger_is_not() {
+        assert_eq!(distance("config", "confg"), 1);
+        assert_eq!(near("confg"), Some("config"));
+        assert_eq!(near("zzzzzz"), None);
+    }
+}

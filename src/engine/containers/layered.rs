@@ -1,0 +1,270 @@
+//! Reading a container's root without mounting it: its layers seen as one, as overlayfs would show them
+//! (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
+//!
+//! Every step opens one name without following a link; links are followed here, below the root, so nothing that
+//! an image says leads to a file of the host.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+const OPAQUE: &str = "trusted.overlay.opaque";
+/// As many as path_resolution(7) allows.
+const MAX_LINKS: usize = 40;
+
+/// A root: its layers from the top down. A single folder is a root of one layer.
+#[derive(Debug)]
+pub(crate) struct Root {
+    layers: Merged,
+}
+
+/// One folder as the layers together show it: the folders of that name, from the top down.
+#[derive(Debug)]
+pub(crate) struct Merged(Vec<OwnedFd>);
+
+/// What a name in a folder is.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Folder(Merged),
+    /// Anything else: the layer's folder that has it, and what it is.
+    File {
+        folder: OwnedFd,
+        name: OsString,
+        stat: Stat,
+    },
+}
+
+impl Root {
+    /// Opens folders from the top down; one that is missing counts as empty.
+    pub(crate) fn open(layers: &[impl AsRef<Path>]) -> io::Result<Self> {
+        let mut opened = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            match rustix::fs::openat(CWD, layer.as_ref(), flags, Mode::empty()) {
+                Ok(fd) => opened.push(fd),
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self { layers: Merged(opened) })
+    }
+
+    /// Finds `path` as a process inside would; `None` when it is not there.
+    pub(crate) fn find(&self, path: &str) -> io::Result<Option<Found>> {
+        let mut rest: Vec<OsString> = parts(path.as_ref());
+        let mut above = vec![self.layers.again()?];
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                if above.len() > 1 {
+                    above.pop();
+                }
+                continue;
+            }
+            let here = above.last().expect("the root stays");
+            match here.look(&name)? {
+                None => return Ok(None),
+                Some(Found::Folder(folder)) => above.push(folder),
+                Some(Found::File { folder, name, stat }) if is_link(&stat) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Errno::LOOP.into());
+                    }
+                    let target = rustix::fs::readlinkat(&folder, &*name, Vec::new())?;
+                    let target = OsStr::from_bytes(target.as_bytes());
+                    if target.as_bytes().starts_with(b"/") {
+                        above.truncate(1);
+                    }
+                    rest.extend(parts(target));
+                }
+                Some(file) if rest.is_empty() => return Ok(Some(file)),
+                Some(_) => return Ok(None),
+            }
+        }
+        Ok(above.pop().map(Found::Folder))
+    }
+
+    /// Reads a regular file of at most `limit` bytes; `None` when there is none.
+    ///
+    /// Anything else of that name, a fifo say, is an error and never waited for.
+    pub(crate) fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(Found::File { folder, name, .. }) = self.find(path)? else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = std::fs::File::from(rustix::fs::openat(&folder, &*name, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
+        }
+        let mut content = Vec::new();
+        file.take(limit + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(Some(content))
+    }
+}
+
+impl Merged {
+    /// Returns the folder's own attributes: the uppermost one's.
+    pub(crate) fn top(&self) -> Option<&OwnedFd> {
+        self.0.first()
+    }
+
+    fn again(&self) -> io::Result<Self> {
+        Ok(Self(self.0.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?))
+    }
+
+    fn look(&self, name: &OsStr) -> io::Result<Option<Found>> {
+        let mut folders = Vec::new();
+        for layer in &self.0 {
+            let stat = match rustix::fs::statat(layer, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                // A whiteout or a file hides what lies below it, and a folder above hides both.
+                if folders.is_empty() && !is_whiteout(&stat) {
+                    let folder = layer.try_clone()?;
+                    return Ok(Some(Found::File { folder, name: name.to_owned(), stat }));
+                }
+                break;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let folder = rustix::fs::openat(layer, name, flags, Mode::empty())?;
+            let opaque = is_opaque(&folder);
+            folders.push(folder);
+            if opaque {
+                break;
+            }
+        }
+        Ok((!folders.is_empty()).then_some(Found::Folder(Self(folders))))
+    }
+
+    /// Returns everything in the folder, by name.
+    pub(crate) fn entries(&self) -> io::Result<BTreeMap<OsString, Found>> {
+        let mut all = BTreeMap::new();
+        for layer in &self.0 {
+            for entry in rustix::fs::Dir::read_from(layer)? {
+                let entry = entry?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if name == "." || name == ".." || all.contains_key(name) {
+                    continue;
+                }
+                if let Some(found) = self.look(name)? {
+                    all.insert(name.to_owned(), found);
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Returns the names of a path, the last one first.
+fn parts(path: &OsStr) -> Vec<OsString> {
+    let names = path.as_bytes().split(|byte| *byte == b'/');
+    let named = names.filter(|name| !name.is_empty() && *name != b".");
+    named.rev().map(|name| OsStr::from_bytes(name).to_owned()).collect()
+}
+
+fn is_link(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+}
+
+fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn is_opaque(folder: &OwnedFd) -> bool {
+    let mut value = [0; 4];
+    rustix::fs::fgetxattr(folder.as_fd(), OPAQUE, &mut value)
+        .is_ok_and(|size| &value[..size] == b"y")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::XattrFlags;
+
+    use super::*;
+
+    /// Makes layers from the top down; `Some` writes a file, `None` hides it.
+    fn root(layers: &[&[(&str, Option<&str>)]]) -> (tempfile::TempDir, Root) {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let mut paths = Vec::new();
+        for (number, files) in layers.iter().enumerate() {
+            let layer = folder.path().join(number.to_string());
+            for (path, content) in *files {
+                let path = layer.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                match content {
+                    Some(text) => fs::write(path, text).unwrap(),
+                    None => {
+                        let kind = FileType::CharacterDevice;
+                        rustix::fs::mknodat(CWD, &path, kind, Mode::empty(), 0).unwrap();
+                    }
+                }
+            }
+            paths.push(layer);
+        }
+        let root = Root::open(&paths).unwrap();
+        (folder, root)
+    }
+
+    fn text(root: &Root, path: &str) -> Option<String> {
+        root.read(path, 100).unwrap().map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn the_upper_layer_wins_and_a_whiteout_hides() {
+        let (_folder, root) = root(&[
+            &[("etc/a", Some("top")), ("etc/b", None)],
+            &[("etc/a", Some("low")), ("etc/b", Some("low")), ("etc/c", Some("low"))],
+        ]);
+        assert_eq!(text(&root, "/etc/a").as_deref(), Some("top"));
+        assert_eq!(text(&root, "/etc/b"), None);
+        assert_eq!(text(&root, "etc/./c").as_deref(), Some("low"));
+        let Some(Found::Folder(etc)) = root.find("/etc").unwrap() else { panic!() };
+        assert_eq!(etc.entries().unwrap().into_keys().collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
+    fn an_opaque_folder_hides_all_below_it() {
+        let (folder, root) = root(&[&[("etc/a", Some("top"))], &[("etc/b", Some("low"))]]);
+        let etc = fs::File::open(folder.path().join("0/etc")).unwrap();
+        rustix::fs::fsetxattr(&etc, OPAQUE, b"y", XattrFlags::empty()).unwrap();
+        assert_eq!(text(&root, "/etc/b"), None);
+        assert_eq!(text(&root, "/etc/a").as_deref(), Some("top"));
+    }
+
+    #[test]
+    fn links_stay_below_the_root() {
+        let (folder, root) = root(&[&[("etc/passwd", Some("inside")), ("x", Some("x"))], &[]]);
+        let top = folder.path().join("0");
+        symlink("/../../../../etc/passwd", top.join("absolute")).unwrap();
+        symlink("../../etc/passwd", top.join("relative")).unwrap();
+        symlink("loop", top.join("loop")).unwrap();
+        assert_eq!(text(&root, "/absolute").as_deref(), Some("inside"));
+        assert_eq!(text(&root, "/relative").as_deref(), Some("inside"));
+        assert_eq!(text(&root, "/x/etc/passwd"), None);
+        assert!(root.read("/loop", 1).is_err());
+    }
+
+    #[test]
+    fn a_fifo_and_a_huge_file_are_refused_at_once() {
+        let (folder, root) = root(&[&[("big", Some("four"))]]);
+        let fifo = folder.path().join("0/fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert!(root.read("/fifo", 10).is_err());
+        assert!(root.read("/big", 3).is_err());
+        assert!(root.read("/big", 4).unwrap().is_some());
+    }
+}

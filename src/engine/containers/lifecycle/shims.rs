@@ -1,0 +1,94 @@
+//! Getting a container's shim, and letting it go.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use crate::engine::containers::Handle;
+use crate::engine::containers::shim::{Shim, ShimError};
+use crate::engine::core::Engine;
+use crate::engine::error::EngineError;
+use crate::runtime::bundle::ShimConfig;
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::shim::protocol::Request;
+
+impl Handle {
+    /// Returns the connection to the shim, if there is one.
+    pub(in crate::engine::containers) fn shim(&self) -> Option<Arc<Shim>> {
+        self.shim.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(in crate::engine::containers) fn set_shim(&self, shim: Option<Arc<Shim>>) {
+        *self.shim.lock().unwrap_or_else(PoisonError::into_inner) = shim;
+    }
+
+    /// Names the container in an error about its shim.
+    pub(in crate::engine::containers) fn of_shim(&self, error: ShimError) -> EngineError {
+        EngineError::Shim { id: self.id().to_owned(), source: error }
+    }
+}
+
+impl Engine {
+    /// Returns the container's shim, a new one if need be. The caller holds the `verb` lock.
+    pub(in crate::engine::containers) async fn ensure_shim(
+        self: &Arc<Self>,
+        handle: &Handle,
+    ) -> Result<Arc<Shim>, EngineError> {
+        if let Some(shim) = handle.shim() {
+            return Ok(shim);
+        }
+        let (bundle, run) =
+            (self.paths.container(handle.id()), self.paths.container_run(handle.id()));
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&run)
+            .map_err(EngineError::io(format!("create the folder {}", run.display())))?;
+        let follow = self.follower(handle.id());
+        let shim = Shim::start(&self.machine.program, &bundle, &run, self.execs.clone(), follow)
+            .await
+            .map_err(|error| handle.of_shim(error))?;
+        handle.set_shim(Some(Arc::clone(&shim)));
+        Ok(shim)
+    }
+
+    /// Ends the shim of a container that doesn't run: cgroup gone. The caller holds the lock.
+    pub(crate) async fn shut_shim(self: &Arc<Self>, handle: &Handle) -> Result<(), EngineError> {
+        let Some(shim) = handle.shim() else { return Ok(()) };
+        match shim.order(Request::Shutdown).await {
+            Ok(()) | Err(ShimError::Gone { .. }) => {
+                handle.set_shim(None);
+                Ok(())
+            }
+            Err(error) => Err(handle.of_shim(error)),
+        }
+    }
+
+    /// Opens the container's cgroup, if it is there.
+    pub(in crate::engine::containers) fn cgroup(&self, id: &str) -> Option<Cgroup> {
+        let path = cgroup_path(&self.paths.container(id))?;
+        Cgroup::open(&self.machine.cgroups, &path).ok()
+    }
+
+    /// Kills whatever of the container lives without a shim, and removes its cgroup.
+    pub(in crate::engine::containers) async fn kill_orphans(&self, id: &str) {
+        let Some(cgroup) = self.cgroup(id) else { return };
+        let cleared = tokio::task::spawn_blocking(move || {
+            cgroup.kill()?;
+            // Tasks that version 1 froze die only once they are thawed.
+            let thawed = cgroup.thaw();
+            cgroup.remove().and(thawed)
+        });
+        match cleared.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(container = id, %error, "a cgroup is left"),
+            Err(error) => tracing::error!(container = id, %error, "clearing a cgroup ended early"),
+        }
+    }
+}
+
+/// Returns the cgroup that the bundle names; it is read back, since the bundle is what the shim obeys.
+fn cgroup_path(bundle: &Path) -> Option<String> {
+    let text = std::fs::read(bundle.join("shim.json")).ok()?;
+    serde_json::from_slice::<ShimConfig>(&text).ok().map(|config| config.cgroup)
+}

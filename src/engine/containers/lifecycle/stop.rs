@@ -1,0 +1,190 @@
+//! Stopping, restarting and killing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{By, StopOptions, is_up};
+use crate::engine::containers::Handle;
+use crate::engine::containers::shim::{Shim, ShimError};
+use crate::engine::core::Engine;
+use crate::engine::error::EngineError;
+use crate::engine::signals;
+use crate::engine::state::Durability;
+use crate::engine::state::containers::{Container, Phase};
+use crate::runtime::shim::protocol::Request;
+
+/// How long the kernel may take to end what was sent SIGKILL.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Stops a container with its stop signal, then SIGKILL; one that doesn't run is `NotModified`.
+    pub async fn stop_container(
+        self: &Arc<Self>,
+        word: &str,
+        options: &StopOptions,
+        by: By,
+    ) -> Result<(), EngineError> {
+        let handle = self.container(word)?;
+        let signal = self.stop_signal(&handle.row(), options.signal.as_deref())?;
+        let _verb = handle.verb.lock().await;
+        let row = handle.row();
+        if by == By::User && !row.stopped_by_user {
+            self.change(&handle, Durability::Power, |row| row.stopped_by_user = true)?;
+        }
+        if !is_up(row.phase) && row.phase != Phase::Restarting {
+            return Err(EngineError::NotModified { id: row.id.clone(), state: "stopped" });
+        }
+        self.stop_locked(&handle, signal, options.grace).await
+    }
+
+    /// Stops it if it runs, then starts it.
+    pub async fn restart_container(
+        self: &Arc<Self>,
+        word: &str,
+        options: &StopOptions,
+        _by: By,
+    ) -> Result<(), EngineError> {
+        let handle = self.container(word)?;
+        let signal = self.stop_signal(&handle.row(), options.signal.as_deref())?;
+        let _verb = handle.verb.lock().await;
+        let phase = handle.row().phase;
+        if is_up(phase) || phase == Phase::Restarting {
+            self.stop_locked(&handle, signal, options.grace).await?;
+        }
+        self.start_asked(&handle).await?;
+        self.announce(&handle.row(), "restart", &[]);
+        Ok(())
+    }
+
+    /// Sends a signal to init. It doesn't wait for other verbs, so that it can cut a long stop short.
+    pub async fn kill_container(
+        self: &Arc<Self>,
+        word: &str,
+        signal: i32,
+    ) -> Result<(), EngineError> {
+        let handle = self.container(word)?;
+        let row = handle.row();
+        let Some(shim) = handle.shim().filter(|_| is_up(row.phase)) else {
+            return Err(EngineError::Conflict {
+                message: format!(
+                    "cannot kill container: {word}: container {} is not running",
+                    row.id
+                ),
+            });
+        };
+        // Whoever sends these wants it to end, and not to come back by its policy.
+        if signal == libc::SIGKILL || signal == self.stop_signal(&row, None)? {
+            self.change(&handle, Durability::Process, |row| row.stopped_by_user = true)?;
+        }
+        self.signal(&handle, &shim, signal).await
+    }
+
+    /// Kills what runs of a container and returns when its exit is recorded. The caller holds the `verb` lock; the
+    /// exit's own work never takes it.
+    pub(crate) async fn kill_and_wait(
+        self: &Arc<Self>,
+        handle: &Handle,
+    ) -> Result<(), EngineError> {
+        let phase = handle.row().phase;
+        if phase == Phase::Restarting {
+            self.change(handle, Durability::Process, |row| row.phase = Phase::Exited)?;
+        }
+        let Some(shim) = handle.shim().filter(|_| is_up(phase)) else { return Ok(()) };
+        self.change(handle, Durability::Process, |row| row.phase = Phase::Stopping)?;
+        self.kill_now(handle, &shim).await
+    }
+
+    async fn stop_locked(
+        self: &Arc<Self>,
+        handle: &Handle,
+        signal: i32,
+        grace: Option<i64>,
+    ) -> Result<(), EngineError> {
+        let row = handle.row();
+        if let Some(shim) = handle.shim().filter(|_| is_up(row.phase)) {
+            let paused = row.phase == Phase::Paused;
+            self.change(handle, Durability::Process, |row| row.phase = Phase::Stopping)?;
+            self.signal(handle, &shim, signal).await?;
+            if paused {
+                // A frozen program can't obey.
+                self.ignore_gone(handle, shim.order(Request::Resume).await)?;
+            }
+            let grace =
+                grace.or(row.spec.stop_timeout).unwrap_or(self.config.containers.stop_timeout);
+            let ended = match u64::try_from(grace) {
+                Ok(seconds) => {
+                    let rest = wait_for_rest(handle);
+                    tokio::time::timeout(Duration::from_secs(seconds), rest).await.is_ok()
+                }
+                // Negative: wait for ever.
+                Err(_) => {
+                    wait_for_rest(handle).await;
+                    true
+                }
+            };
+            if !ended {
+                self.kill_now(handle, &shim).await?;
+            }
+        } else {
+            self.change(handle, Durability::Process, |row| row.phase = Phase::Exited)?;
+            // Whoever waits for its restart finds it exited.
+            self.shut_shim(handle).await?;
+        }
+        // The `die` event comes first.
+        drop(handle.turn.lock().await);
+        self.announce(&handle.row(), "stop", &[]);
+        Ok(())
+    }
+
+    async fn kill_now(self: &Arc<Self>, handle: &Handle, shim: &Shim) -> Result<(), EngineError> {
+        let killed = shim.order(Request::Signal { signal: libc::SIGKILL, all: true }).await;
+        self.ignore_gone(handle, killed)?;
+        self.announce(&handle.row(), "kill", &[("signal", libc::SIGKILL.to_string())]);
+        // A task that version 1 froze dies only once it is thawed.
+        self.ignore_gone(handle, shim.order(Request::Resume).await)?;
+        if tokio::time::timeout(PATIENCE, wait_for_rest(handle)).await.is_err() {
+            return Err(EngineError::Io {
+                doing: format!(
+                    "end container {}: SIGKILL was sent, and it is still there",
+                    handle.id()
+                ),
+                source: std::io::ErrorKind::TimedOut.into(),
+            });
+        }
+        drop(handle.turn.lock().await);
+        Ok(())
+    }
+
+    async fn signal(&self, handle: &Handle, shim: &Shim, signal: i32) -> Result<(), EngineError> {
+        self.ignore_gone(handle, shim.order(Request::Signal { signal, all: false }).await)?;
+        self.announce(&handle.row(), "kill", &[("signal", signal.to_string())]);
+        Ok(())
+    }
+
+    /// A process that ended just now needs no signal: its exit is on its way.
+    fn ignore_gone(&self, handle: &Handle, sent: Result<(), ShimError>) -> Result<(), EngineError> {
+        match sent {
+            Ok(()) | Err(ShimError::Gone { .. } | ShimError::Refused { .. }) => Ok(()),
+            Err(error) => Err(handle.of_shim(error)),
+        }
+    }
+
+    /// Returns the signal that ends the container politely: the asked one, its own, its image's, or SIGTERM.
+    fn stop_signal(&self, row: &Container, asked: Option<&str>) -> Result<i32, EngineError> {
+        let of_image = || self.image_facts(row).stop_signal;
+        let word =
+            asked.map(str::to_owned).or_else(|| row.spec.stop_signal.clone()).or_else(of_image);
+        match word {
+            None => Ok(libc::SIGTERM),
+            Some(word) => signals::parse(&word)
+                .ok_or_else(|| EngineError::Invalid { message: format!("Invalid signal: {word}") }),
+        }
+    }
+}
+
+/// Returns when init has ended and that is written down.
+async fn wait_for_rest(handle: &Handle) {
+    let mut watch = handle.watch();
+    // The channel's end is the container's.
+    let _ = watch.wait_for(|state| state.removed || !is_up(state.row.phase)).await;
+}

@@ -1,0 +1,222 @@
+//! The engine's end of a container's shim: starting one, talking to it, noticing its death.
+//!
+//! The engine binds the shim's socket and hands it over as the shim's stdin, so that whoever connects queues
+//! instead of being refused. A shim that no longer speaks is as good as dead, and a dead shim means a dead
+//! container: the pidfd tells.
+
+mod connection;
+mod spawn;
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::engine::containers::execs::Execs;
+use crate::engine::sys;
+use crate::runtime::shim::protocol::{
+    Event, Hello, Message, Purpose, Reply, Request, Status, VERSION,
+};
+
+/// The control connection to one shim. Dropping it closes the connection; the shim goes on.
+#[derive(Debug)]
+pub(crate) struct Shim {
+    run: PathBuf,
+    pid: i32,
+    start_time: u64,
+    requests: mpsc::UnboundedSender<Asked>,
+    tasks: [AbortHandle; 2],
+}
+
+/// A request and where its reply goes.
+pub(super) type Asked = (Request, oneshot::Sender<Reply>);
+
+/// What the engine has to act on.
+#[derive(Debug)]
+pub(super) enum Happening {
+    Event(Event),
+    /// The shim is gone.
+    Died,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ShimError {
+    #[error("cannot open the folder {}", folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
+    #[error("cannot start a shim for {}", folder.display())]
+    Spawn { folder: PathBuf, source: io::Error },
+    #[error("cannot speak with the shim of {}", folder.display())]
+    Connect { folder: PathBuf, source: io::Error },
+    #[error("the shim is gone{because}")]
+    Gone { because: String },
+    #[error("{message}")]
+    Refused { message: String, code: i32 },
+    #[error("BUG: the shim answered {0}")]
+    Unexpected(String),
+}
+
+impl Shim {
+    /// Starts a shim, and gives what happens to it to `follow`'s task.
+    pub(super) async fn start<F: Future<Output = ()> + Send + 'static>(
+        program: &Path,
+        bundle: &Path,
+        run: &Path,
+        execs: Execs,
+        follow: impl FnOnce(mpsc::UnboundedReceiver<Happening>) -> F,
+    ) -> Result<Arc<Self>, ShimError> {
+        let pid = spawn::spawn(program, bundle, run)
+            .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
+        let pidfd = open_pidfd(pid)
+            .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
+        let stream = connect(run, Purpose::Control).await?;
+        Self::run(stream, pid, pidfd, run, execs, follow)
+    }
+
+    /// Connects to a shim that another engine started, and asks how its container is.
+    pub(super) async fn adopt<F: Future<Output = ()> + Send + 'static>(
+        run: &Path,
+        execs: Execs,
+        follow: impl FnOnce(mpsc::UnboundedReceiver<Happening>) -> F,
+    ) -> Result<(Arc<Self>, Status), ShimError> {
+        let mut stream = connect(run, Purpose::Control).await?;
+        let status = status_of(&mut stream)
+            .await
+            .map_err(|source| ShimError::Connect { folder: run.to_owned(), source })?;
+        // It answered and its parent is not us, so the number is still its own.
+        let pidfd = open_pidfd(status.shim_pid)
+            .map_err(|source| ShimError::Connect { folder: run.to_owned(), source })?;
+        let shim = Self::run(stream, status.shim_pid, pidfd, run, execs, follow)?;
+        Ok((shim, status))
+    }
+
+    fn run<F: Future<Output = ()> + Send + 'static>(
+        stream: UnixStream,
+        pid: i32,
+        pidfd: OwnedFd,
+        run: &Path,
+        execs: Execs,
+        follow: impl FnOnce(mpsc::UnboundedReceiver<Happening>) -> F,
+    ) -> Result<Arc<Self>, ShimError> {
+        let failed = |source| ShimError::Connect { folder: run.to_owned(), source };
+        let start_time = start_time(pid).map_err(failed)?;
+        let pidfd = sys::readable(pidfd).map_err(failed)?;
+        let (requests, asked) = mpsc::unbounded_channel();
+        let (happened, happenings) = mpsc::unbounded_channel();
+        let connection = connection::Connection { pidfd, asked, happened, execs };
+        let tasks = [
+            tokio::spawn(connection.serve(stream)).abort_handle(),
+            tokio::spawn(follow(happenings)).abort_handle(),
+        ];
+        Ok(Arc::new(Self { run: run.to_owned(), pid, start_time, requests, tasks }))
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(super) fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Sends a request and returns its answer; requests of others may be under way.
+    pub(super) async fn ask(&self, request: Request) -> Result<Reply, ShimError> {
+        let (answer, reply) = oneshot::channel();
+        // A closed channel shows itself by the dropped answer.
+        let _ = self.requests.send((request, answer));
+        match reply.await {
+            Ok(Reply::Failed { message, code }) => Err(ShimError::Refused { message, code }),
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(ShimError::Gone { because: self.last_words() }),
+        }
+    }
+
+    /// Sends a request whose answer is `Done`.
+    pub(super) async fn order(&self, request: Request) -> Result<(), ShimError> {
+        match self.ask(request).await? {
+            Reply::Done => Ok(()),
+            other => Err(ShimError::Unexpected(format!("{other:?}"))),
+        }
+    }
+
+    /// Opens a connection to the streams of init, or of an exec.
+    pub(super) async fn attach(
+        &self,
+        exec: Option<String>,
+        streams: super::attach::Streams,
+    ) -> Result<UnixStream, ShimError> {
+        let super::attach::Streams { stdin, stdout, stderr } = streams;
+        connect(&self.run, Purpose::Attach { exec, stdin, stdout, stderr }).await
+    }
+
+    /// What a shim that failed left behind.
+    fn last_words(&self) -> String {
+        std::fs::read_to_string(self.run.join("shim.error"))
+            .map_or_else(|_| String::new(), |text| format!(": {text}"))
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+}
+
+/// Connects through a descriptor of the folder, as a socket's path may have 107 bytes only, unix(7).
+async fn connect(run: &Path, purpose: Purpose) -> Result<UnixStream, ShimError> {
+    let failed = |source| ShimError::Connect { folder: run.to_owned(), source };
+    let folder = open_folder(run)?;
+    let mut stream = UnixStream::connect(socket_in(&folder)).await.map_err(failed)?;
+    let mut hello = serde_json::to_vec(&Hello { version: VERSION, purpose })
+        .map_err(|error| failed(error.into()))?;
+    hello.push(b'\n');
+    stream.write_all(&hello).await.map_err(failed)?;
+    Ok(stream)
+}
+
+fn open_folder(run: &Path) -> Result<OwnedFd, ShimError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(run, flags, Mode::empty())
+        .map_err(|errno| ShimError::Folder { folder: run.to_owned(), source: errno.into() })
+}
+
+fn socket_in(folder: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/shim.sock", folder.as_raw_fd()))
+}
+
+/// Asks for the status before anything else uses the connection.
+async fn status_of(stream: &mut UnixStream) -> io::Result<Status> {
+    use tokio::io::AsyncBufReadExt;
+    let mut request = serde_json::to_vec(&Request::Status)?;
+    request.push(b'\n');
+    stream.write_all(&request).await?;
+    let mut lines = tokio::io::BufReader::new(stream).lines();
+    loop {
+        let line = lines.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        match serde_json::from_str(&line)? {
+            Message::Reply(Reply::Status(status)) => return Ok(status),
+            Message::Reply(_) => return Err(io::ErrorKind::InvalidData.into()),
+            // Exits of before the status are in it.
+            Message::Event(_) => {}
+        }
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and parentheses, proc_pid_stat(5).
+pub(super) fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = after_name.split_whitespace().nth(19).and_then(|field| field.parse().ok());
+    field.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
