@@ -68,6 +68,10 @@ impl Engine {
                 self.restart_later(handle, self.wait_of(handle.id()));
                 Ok(())
             }
+            Phase::Exited if row.spec.auto_remove => {
+                let options = RemoveOptions { force: false, volumes: true };
+                self.remove_container(handle.id(), options).await
+            }
             Phase::Created | Phase::Exited => self.shut_shim(handle).await,
         }
     }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::super::container::{MountKind, NetworkMode, Profile, RestartPolicy};
-use super::super::stack::{Condition, PullPolicy};
+use super::super::stack::{Condition, PullPolicy, Service};
 use super::super::yaml;
 use super::*;
 

@@ -39,8 +39,8 @@ impl Engine {
                         Happening::Event(Event::ExecExited { id, .. }) => {
                             engine.announce_exec_end(&handle.row(), &id);
                         }
-                        Happening::Died => {
-                            engine.shim_died(&handle).await;
+                        Happening::Died(pid) => {
+                            engine.shim_died(&handle, pid).await;
                             return;
                         }
                     }
@@ -49,20 +49,23 @@ impl Engine {
         }
     }
 
-    /// The shim is gone, and with it the container.
-    async fn shim_died(self: &Arc<Self>, handle: &Arc<Handle>) {
-        handle.set_shim(None);
-        self.kill_orphans(handle.id()).await;
-        for exec in self.execs.abandon(handle.id(), KILLED) {
-            self.announce_exec_end(&handle.row(), &exec);
+    /// The shim `pid` is gone, and with it the container that it ran. A start that is under way sees it by itself.
+    async fn shim_died(self: &Arc<Self>, handle: &Arc<Handle>, pid: i32) {
+        if handle.shim().is_some_and(|shim| shim.pid() == pid) {
+            handle.set_shim(None);
         }
         let row = handle.row();
-        let Some(incarnation) = row.runtime.as_ref().map(|runtime| runtime.incarnation) else {
+        let Some(runtime) = row.runtime.as_ref().filter(|runtime| runtime.shim_pid == pid) else {
             return;
         };
-        if is_up(row.phase) {
-            self.exited(handle, self.missed_exit(handle.id(), incarnation)).await;
+        if !is_up(row.phase) {
+            return;
         }
+        self.kill_orphans(handle.id()).await;
+        for exec in self.execs.abandon(handle.id(), KILLED) {
+            self.announce_exec_end(&row, &exec);
+        }
+        self.exited(handle, self.missed_exit(handle.id(), runtime.incarnation)).await;
     }
 
     /// Returns the record that the shim left of this run, or what is known without one.
@@ -114,7 +117,7 @@ impl Engine {
     }
 
     /// Lets the shim go, or removes the container, unless a verb that waits for the exit starts it again.
-    fn rest_later(self: &Arc<Self>, handle: &Arc<Handle>) {
+    pub(super) fn rest_later(self: &Arc<Self>, handle: &Arc<Handle>) {
         let (engine, handle) = (Arc::clone(self), Arc::clone(handle));
         tokio::spawn(async move {
             let verb = handle.verb.lock().await;

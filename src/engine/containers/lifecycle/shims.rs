@@ -10,7 +10,6 @@ use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::runtime::bundle::ShimConfig;
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::shim::protocol::Request;
 
 impl Handle {
     /// Returns the connection to the shim, if there is one.
@@ -55,9 +54,14 @@ impl Engine {
     /// Ends the shim of a container that doesn't run: cgroup gone. The caller holds the lock.
     pub(crate) async fn shut_shim(self: &Arc<Self>, handle: &Handle) -> Result<(), EngineError> {
         let Some(shim) = handle.shim() else { return Ok(()) };
-        match shim.order(Request::Shutdown).await {
-            Ok(()) | Err(ShimError::Gone { .. }) => {
+        match shim.shut_down().await {
+            Ok(()) => {
                 handle.set_shim(None);
+                Ok(())
+            }
+            Err(ShimError::Gone { .. }) => {
+                handle.set_shim(None);
+                self.kill_orphans(handle.id()).await;
                 Ok(())
             }
             Err(error) => Err(handle.of_shim(error)),

@@ -18,19 +18,23 @@ const UNKNOWN: i32 = 128;
 
 impl Engine {
     /// Starts a container; one that runs is `NotModified`.
-    pub async fn start_container(self: &Arc<Self>, word: &str, _by: By) -> Result<(), EngineError> {
+    pub async fn start_container(self: &Arc<Self>, word: &str, by: By) -> Result<(), EngineError> {
         let handle = self.container(word)?;
         let _verb = handle.verb.lock().await;
-        self.start_asked(&handle).await
+        self.start_asked(&handle, by).await
     }
 
-    /// A start that somebody asked for forgets stops and failures of before. The caller holds the lock.
+    /// A start that somebody asked for forgets the stop before it, and a user's the failures too. The caller holds
+    /// the lock.
     pub(super) async fn start_asked(
         self: &Arc<Self>,
         handle: &Arc<Handle>,
+        by: By,
     ) -> Result<(), EngineError> {
         check_startable(&handle.row())?;
-        self.write(Durability::Process, |tx| restarts::reset(tx, handle.id()))?;
+        if by == By::User {
+            self.write(Durability::Process, |tx| restarts::reset(tx, handle.id()))?;
+        }
         self.change(handle, Durability::Process, |row| {
             row.stopped_by_user = false;
             row.restart_count = 0;

@@ -42,7 +42,7 @@ impl Engine {
         self: &Arc<Self>,
         word: &str,
         options: &StopOptions,
-        _by: By,
+        by: By,
     ) -> Result<(), EngineError> {
         let handle = self.container(word)?;
         let signal = self.stop_signal(&handle.row(), options.signal.as_deref())?;
@@ -51,7 +51,7 @@ impl Engine {
         if is_up(phase) || phase == Phase::Restarting {
             self.stop_locked(&handle, signal, options.grace).await?;
         }
-        self.start_asked(&handle).await?;
+        self.start_asked(&handle, by).await?;
         self.announce(&handle.row(), "restart", &[]);
         Ok(())
     }
@@ -64,6 +64,17 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let handle = self.container(word)?;
         let row = handle.row();
+        // Whoever sends these wants it to end, and not to come back by its policy.
+        let ends = signal == libc::SIGKILL || signal == self.stop_signal(&row, None)?;
+        if row.phase == Phase::Restarting && ends {
+            self.change(&handle, Durability::Process, |row| {
+                if row.phase == Phase::Restarting {
+                    (row.phase, row.stopped_by_user) = (Phase::Exited, true);
+                }
+            })?;
+            self.rest_later(&handle);
+            return Ok(());
+        }
         let Some(shim) = handle.shim().filter(|_| is_up(row.phase)) else {
             return Err(EngineError::Conflict {
                 message: format!(
@@ -72,8 +83,7 @@ impl Engine {
                 ),
             });
         };
-        // Whoever sends these wants it to end, and not to come back by its policy.
-        if signal == libc::SIGKILL || signal == self.stop_signal(&row, None)? {
+        if ends {
             self.change(&handle, Durability::Process, |row| row.stopped_by_user = true)?;
         }
         self.signal(&handle, &shim, signal).await

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -18,10 +20,12 @@ use crate::runtime::shim::protocol::{Event, Message, Reply};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Connection {
+    pub(super) pid: i32,
     pub(super) pidfd: AsyncFd<OwnedFd>,
     pub(super) asked: mpsc::UnboundedReceiver<Asked>,
     pub(super) happened: mpsc::UnboundedSender<Happening>,
     pub(super) execs: Execs,
+    pub(super) leaving: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -37,7 +41,9 @@ impl Connection {
         }
         // Of a shim that another engine started, init is the parent that reaps it.
         let _ = waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), WaitIdOptions::EXITED);
-        let _ = self.happened.send(Happening::Died);
+        if !self.leaving.load(Ordering::Acquire) {
+            let _ = self.happened.send(Happening::Died(self.pid));
+        }
     }
 
     async fn exchange(&mut self, stream: UnixStream) {

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -32,6 +33,8 @@ pub(crate) struct Shim {
     pid: i32,
     start_time: u64,
     requests: mpsc::UnboundedSender<Asked>,
+    /// It was told to go: its end is nobody's business.
+    leaving: Arc<AtomicBool>,
     tasks: [AbortHandle; 2],
 }
 
@@ -42,8 +45,8 @@ pub(super) type Asked = (Request, oneshot::Sender<Reply>);
 #[derive(Debug)]
 pub(super) enum Happening {
     Event(Event),
-    /// The shim is gone.
-    Died,
+    /// The shim of this pid is gone, and nobody told it to go.
+    Died(i32),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -109,12 +112,20 @@ impl Shim {
         let pidfd = sys::readable(pidfd).map_err(failed)?;
         let (requests, asked) = mpsc::unbounded_channel();
         let (happened, happenings) = mpsc::unbounded_channel();
-        let connection = connection::Connection { pidfd, asked, happened, execs };
+        let leaving = Arc::<AtomicBool>::default();
+        let connection = connection::Connection {
+            pid,
+            pidfd,
+            asked,
+            happened,
+            execs,
+            leaving: Arc::clone(&leaving),
+        };
         let tasks = [
             tokio::spawn(connection.serve(stream)).abort_handle(),
             tokio::spawn(follow(happenings)).abort_handle(),
         ];
-        Ok(Arc::new(Self { run: run.to_owned(), pid, start_time, requests, tasks }))
+        Ok(Arc::new(Self { run: run.to_owned(), pid, start_time, requests, leaving, tasks }))
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -145,6 +156,14 @@ impl Shim {
         }
     }
 
+    /// Tells the shim to kill what is left, clean up and go.
+    pub(super) async fn shut_down(&self) -> Result<(), ShimError> {
+        self.leaving.store(true, Ordering::Release);
+        self.order(Request::Shutdown)
+            .await
+            .inspect_err(|_| self.leaving.store(false, Ordering::Release))
+    }
+
     /// Opens a connection to the streams of init, or of an exec.
     pub(super) async fn attach(
         &self,
@@ -164,7 +183,10 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        // One that leaves is still to be reaped.
+        if !self.leaving.load(Ordering::Acquire) {
+            self.tasks.iter().for_each(AbortHandle::abort);
+        }
     }
 }
 
