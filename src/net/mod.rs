@@ -15,7 +15,6 @@ pub mod netlink;
 pub mod nft;
 pub mod ports;
 pub mod sandbox;
-mod sys;
 
 pub use driver::Driver;
 

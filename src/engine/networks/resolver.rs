@@ -109,7 +109,7 @@ impl Netd {
     fn kill(&self) {
         if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
             // It may have ended by itself meanwhile.
-            drop(kill(Pid::from_raw(pid), Signal::SIGKILL));
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 

@@ -17,7 +17,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Runs netd until nobody needs it. Must be called before any thread exists, in the host's network namespace.
 pub fn run(state_file: &Path) -> Result<(), NetdError> {
     // A session of its own: it outlives the engine's terminal. It fails for a group's leader, which has one.
-    drop(nix::unistd::setsid());
+    let _ = nix::unistd::setsid();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
