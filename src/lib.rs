@@ -2,7 +2,7 @@
 //!
 //! Layers, left imported by right: `spec ← reconcile ← engine ← api`; `runtime`, `net` and `images` are
 //! drivers below `engine` that never import each other; `diagnostic` lies below `spec` and `images`; `protocol` holds what
-//! `cli` and `api` say to each other.
+//! `cli` and `api` say to each other; `process` puts `engine` and `api` together.
 //! `tests/tidy.rs` holds this table.
 
 pub mod api;
@@ -11,6 +11,7 @@ pub mod diagnostic;
 pub mod engine;
 pub mod images;
 pub mod net;
+pub mod process;
 pub mod protocol;
 pub mod reconcile;
 pub mod runtime;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bargee::process;
 use bargee::runtime::shim::{self, protocol::ShimPaths};
 use bargee::{cli, images, net};
 
@@ -19,11 +20,26 @@ fn main() -> ExitCode {
         Some("__shim") => {
             shim_paths(arguments).map_or(ExitCode::from(USAGE), |paths| shim::run(&paths))
         }
+        Some("engine") if is_engine_itself() => engine(arguments),
         Some("__hello") => images::hello::serve(),
         Some("__netd") => net_state(arguments)
             .map_or(ExitCode::from(USAGE), |state| cli::service(net::netd::run(&state))),
         _ => cli::main(),
     }
+}
+
+/// Tells `bargee engine [--flag …]`, the process, from `bargee engine start` and `--help`, which are commands.
+fn is_engine_itself() -> bool {
+    env::args_os().nth(2).is_none_or(|word| {
+        word.to_str().is_some_and(|word| word.starts_with("--") && word != "--help")
+    })
+}
+
+fn engine(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let ended = process::Options::parse(arguments, |name| env::var_os(name))
+        .map_err(process::ProcessError::from)
+        .and_then(|options| process::run(&options));
+    cli::service(ended)
 }
 
 /// Reads the state file's path.

@@ -16,6 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["spec", "reconcile", "runtime", "net", "images", "diagnostic", "protocol"]),
     ("api", &["engine", "spec", "reconcile", "diagnostic", "protocol"]),
     ("sources", &["engine", "spec", "reconcile", "diagnostic", "protocol"]),
+    // The engine's own process, which the composition root runs.
+    ("process", &["engine", "api"]),
     // The command line reads the stack files; the engine it reaches only through its API.
     ("cli", &["spec", "diagnostic", "protocol"]),
 ];

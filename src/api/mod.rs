@@ -5,6 +5,7 @@ pub mod body;
 pub mod docker;
 pub mod error;
 pub mod hijack;
+mod process;
 pub mod query;
 mod route;
 pub mod server;

@@ -23,7 +23,7 @@ use tower_service::Service as _;
 
 use super::error::ApiError;
 use super::hijack::{HeldEnd, Hijack, Taken};
-use super::{docker, route};
+use super::{docker, process, route};
 use crate::engine::Engine;
 
 /// The Docker version whose API this is: clients that read `Server` or `ServerVersion` expect one.
@@ -60,6 +60,7 @@ pub async fn serve(engine: Arc<Engine>, listeners: Vec<Listener>, shutdown: Canc
 fn router(engine: Arc<Engine>, shutdown: &CancellationToken) -> Router {
     Router::new()
         .merge(docker::routes())
+        .merge(process::routes())
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)
         .layer(axum::Extension(shutdown.clone()))

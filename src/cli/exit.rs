@@ -10,3 +10,9 @@ pub const USAGE: u8 = 125;
 pub const NOT_EXECUTABLE: u8 = 126;
 /// `run`: the program is not there.
 pub const NOT_FOUND: u8 = 127;
+/// `plan`: there are changes.
+pub const CHANGES: u8 = 2;
+/// Ctrl+C (128 + SIGINT).
+pub const INTERRUPTED: u8 = 130;
+/// 128 + SIGTERM.
+pub const TERMINATED: u8 = 143;

@@ -36,7 +36,7 @@ const NAME_VARIABLE: &str = "COMPOSE_PROJECT_NAME";
 const MAX_FILE: u64 = 8 << 20;
 
 /// Options that choose a stack; the same on every stack verb.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct StackArgs {
     /// Stack file; may be repeated, later files override earlier ones
     #[arg(short, long = "file", value_name = "FILE")]

@@ -8,14 +8,24 @@ use super::commands;
 use super::error::{CliError, report};
 use super::exit;
 use super::global::{Global, OPTIONS};
+use super::stack;
 use super::verb::{Row, find};
 
 /// All verbs, in the order of `--help`. A verb that docker and stacks both have is docker's with
 /// `.or_stack::<stack::VERB::Args>()` behind it.
-const VERBS: &[Row] = &[Row::stack::<commands::config::Args>(
-    "config",
-    "Read the stack files, check them, and print the merged stack",
-)];
+const VERBS: &[Row] = &[
+    Row::stack::<stack::up::Args>(
+        "up",
+        "Make the machine what the stack's files want, and follow it",
+    ),
+    Row::stack::<stack::up::apply::Args>("apply", "Make the machine what the stack's files want"),
+    Row::stack::<stack::plan::Args>("plan", "Print what up would change, and why"),
+    Row::stack::<stack::down::Args>("down", "End a stack; its volumes stay"),
+    Row::stack::<commands::config::Args>(
+        "config",
+        "Read the stack files, check them, and print the merged stack",
+    ),
+];
 
 /// Carries `name` out.
 pub(super) fn call(global: &Global, name: &str, words: Vec<OsString>) -> u8 {

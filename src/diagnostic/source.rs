@@ -36,6 +36,11 @@ impl SourceMap {
         FileId(id)
     }
 
+    /// Returns name and text of each file, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|source| (source.name.as_str(), source.text.as_str()))
+    }
+
     /// Returns how many files there are.
     pub fn len(&self) -> usize {
         self.files.len()

@@ -18,6 +18,7 @@ pub mod names;
 pub mod networks;
 pub mod paths;
 pub mod profile;
+mod shutdown;
 pub mod signals;
 pub mod stacks;
 pub mod state;

@@ -2,3 +2,4 @@
 
 mod config;
 mod spec;
+mod support;

@@ -1,0 +1,50 @@
+//! `bargee plan`: what `up` would change, and why. Exit code 0: nothing; 2: something; 1: an error.
+
+use super::ansi::Paint;
+use super::convergence::Convergence;
+use super::plan_text;
+use super::problems::tell_problem;
+use super::requests;
+use crate::cli::error::{CliError, warn};
+use crate::cli::exit;
+use crate::cli::global::Global;
+use crate::cli::output::printer;
+use crate::cli::verb::Verb;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    convergence: Convergence,
+    /// Print the plan as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print without colours
+    #[arg(long)]
+    no_color: bool,
+}
+
+impl Verb for Args {
+    async fn run(self, global: &Global) -> Result<u8, CliError> {
+        let wanted = self.convergence.wanted(global)?;
+        let client = global.connect().await?;
+        let request = self.convergence.request(&wanted, false, None);
+        let report = requests::plan(&client, &request).await?;
+        if self.json {
+            let text = serde_json::to_string_pretty(&report).map_err(|error| {
+                CliError::Failed(format!("cannot write the plan as JSON: {error}"))
+            })?;
+            printer::line(&text)?;
+        } else {
+            let paint = if self.no_color { Paint::PLAIN } else { Paint::stdout() };
+            printer::print(&plan_text::render(&report, paint))?;
+        }
+        report.warnings.iter().for_each(|warning| warn(warning));
+        if !report.problems.is_empty() {
+            for problem in &report.problems {
+                tell_problem(Some(&wanted), problem);
+            }
+            return Err(CliError::Told);
+        }
+        Ok(if report.steps.is_empty() { exit::OK } else { exit::CHANGES })
+    }
+}

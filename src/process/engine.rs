@@ -1,0 +1,181 @@
+//! The engine's own process: sockets, runtime, engine, API, and its end.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::listen::{self, Bound, DockerLink, OwnSocket};
+use super::{Options, ProcessError, logging, notify, sys};
+use crate::api::server::{self, Listener};
+use crate::engine::Engine;
+use crate::engine::config::{self, Config};
+
+/// Tasks wait for the kernel or for other processes almost always.
+const WORKERS: usize = 2;
+/// Threads for blocking work; beyond them work queues.
+const BLOCKING: usize = 128;
+/// Bytes of a thread's stack.
+const STACK: usize = 1 << 20;
+
+/// Runs the engine until a signal or a client ends it. Containers go on.
+pub(super) fn run(options: &Options) -> Result<(), ProcessError> {
+    sys::use_few_arenas();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let config = config::load(&options.config, options.named())?;
+    logging::start(&config.log_level)?;
+    raise_open_files();
+    // Bound before all else: clients queue while the engine looks at what runs.
+    let sockets = Sockets::open(options, &config)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
+        .map_err(ProcessError::io("start the engine's threads"))?
+        .block_on(serve(options, config, sockets))
+}
+
+/// The sockets, and what goes with them at the end.
+struct Sockets {
+    bound: Vec<Bound>,
+    own: Option<OwnSocket>,
+}
+
+impl Sockets {
+    fn open(options: &Options, config: &Config) -> Result<Self, ProcessError> {
+        let group = config.socket_group.as_deref();
+        let mut bound = listen::bind_configured(&config.listen, group)?;
+        let passed = if options.socket_on_stdin { socket_of_stdin()? } else { passed_sockets() };
+        let own = if passed.is_empty() {
+            let own = OwnSocket::bind(&options.paths, group)?;
+            let copy = own.listener.try_clone();
+            bound.push(Bound::Unix(copy.map_err(ProcessError::io("copy the socket"))?));
+            Some(own)
+        } else {
+            bound.extend(listen::passed(passed)?);
+            None
+        };
+        Ok(Self { bound, own })
+    }
+}
+
+/// Takes the keeper's socket, and leaves standard input empty.
+fn socket_of_stdin() -> Result<Vec<std::os::fd::OwnedFd>, ProcessError> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
+        .map_err(|errno| ProcessError::io("take the socket of the keeper")(errno.into()))?;
+    let null = File::open("/dev/null").map_err(ProcessError::io("open /dev/null"))?;
+    rustix::stdio::dup2_stdin(&null)
+        .map_err(|errno| ProcessError::io("empty standard input")(errno.into()))?;
+    Ok(vec![socket])
+}
+
+/// Takes what systemd passed to this very process: sd_listen_fds(3).
+fn passed_sockets() -> Vec<std::os::fd::OwnedFd> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
+    let ours = number("LISTEN_PID").map(i32::cast_unsigned) == Some(std::process::id());
+    match number("LISTEN_FDS") {
+        Some(count) if ours && count > 0 => {
+            let sockets = sys::take_passed(count);
+            if let Err(error) = sys::close_at_exec() {
+                tracing::warn!(%error, "children inherit the sockets");
+            }
+            sockets
+        }
+        _ => Vec::new(),
+    }
+}
+
+async fn serve(options: &Options, config: Config, sockets: Sockets) -> Result<(), ProcessError> {
+    let shutdown = CancellationToken::new();
+    // From here on the signals are ours; one that comes while the engine opens is served right after.
+    let asked = Signals::listen()?;
+    let listeners = sockets
+        .bound
+        .into_iter()
+        .map(into_listener)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(ProcessError::io("wait for connections"))?;
+    let docker_socket = config.docker_socket;
+    let engine = Engine::open(options.paths.clone(), config).await?;
+    let pid_file = PidFile::write(options.paths.pid_file())?;
+    let link = if docker_socket { DockerLink::offer(&options.paths) } else { None };
+    tracing::info!(root = %options.paths.root().display(), run = %options.paths.run().display(), "the engine serves");
+    notify::tell("READY=1");
+    tokio::spawn(asked.cancel(shutdown.clone()));
+    server::serve(Arc::clone(&engine), listeners, shutdown).await;
+    notify::tell("STOPPING=1");
+    tracing::info!("the engine ends; containers go on");
+    drop((link, pid_file, sockets.own));
+    Ok(())
+}
+
+fn into_listener(bound: Bound) -> std::io::Result<Listener> {
+    match bound {
+        Bound::Unix(socket) => {
+            socket.set_nonblocking(true)?;
+            tokio::net::UnixListener::from_std(socket).map(Listener::Unix)
+        }
+        Bound::Tcp(socket) => {
+            socket.set_nonblocking(true)?;
+            tokio::net::TcpListener::from_std(socket).map(Listener::Tcp)
+        }
+    }
+}
+
+/// The signals that end the engine.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, ProcessError> {
+        let listen = |kind| signal(kind).map_err(ProcessError::io("listen to signals"));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn cancel(mut self, shutdown: CancellationToken) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    }
+}
+
+/// Tells scripts who the engine is; removed at a clean end.
+#[derive(Debug)]
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: PathBuf) -> Result<Self, ProcessError> {
+        std::fs::write(&path, format!("{}\n", std::process::id()))
+            .map_err(ProcessError::io(format!("write {}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(%error, path = %self.0.display(), "the pid file is not removed");
+        }
+    }
+}
+
+/// Each container costs some descriptors; their own limits are set by the shim.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays low");
+    }
+}

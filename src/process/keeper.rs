@@ -1,0 +1,221 @@
+//! The keeper of an engine that no service manager watches: binds the socket, starts the engine with it, and starts
+//! it again when it crashes, so that clients queue instead of being refused.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::{Pid, setsid};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::listen::{ListenError, OwnSocket};
+use super::sys::{self, Fork};
+use super::{Options, ProcessError};
+use crate::engine::config;
+use crate::engine::lock::LockError;
+
+/// So many crashes within this time and the keeper gives up.
+const CRASHES: usize = 3;
+const WITHIN: Duration = Duration::from_secs(60);
+/// Bytes of the log above which a new one is begun.
+const MAX_LOG: u64 = 10 << 20;
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What an engine keeps of the environment it was started from.
+const KEPT_VARIABLES: [&str; 5] =
+    ["BARGEE_LOG", "RUST_BACKTRACE", "TZ", "HTTP_PROXY", "HTTPS_PROXY"];
+
+/// Binds the socket and leaves a keeper behind. Returns in the caller's process once clients can connect, in the
+/// keeper when the engine has ended.
+pub(super) fn start(options: &Options) -> Result<(), ProcessError> {
+    // A pipe of the caller that stayed open here would keep its reader waiting for ever.
+    sys::close_inherited().map_err(ProcessError::io("close inherited files"))?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let config = config::load(&options.config, options.named())?;
+    let program = std::env::current_exe().map_err(ProcessError::io("find our own binary"))?;
+    let socket = match OwnSocket::bind(&options.paths, config.socket_group.as_deref()) {
+        Ok(socket) => socket,
+        // Somebody else was faster: there is an engine, which is what was asked for.
+        Err(ListenError::Lock(LockError::Held { .. })) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match sys::fork().map_err(ProcessError::io("fork the keeper"))? {
+        Fork::Parent => {
+            // The socket is the child's now: neither removed nor unlocked by us.
+            std::mem::forget(socket);
+            Ok(())
+        }
+        Fork::Child => {
+            let log = options.paths.run().join("engine.log");
+            leave(&log, &program)?;
+            keep(options, &program, &socket, &log)
+        }
+    }
+}
+
+/// Sheds what the caller's session gave us.
+fn leave(log: &Path, program: &Path) -> Result<(), ProcessError> {
+    let errno =
+        |doing: &'static str| move |errno: nix::Error| ProcessError::io(doing)(errno.into());
+    setsid().map_err(errno("leave the session"))?;
+    SigSet::empty().thread_set_mask().map_err(errno("unblock signals"))?;
+    enter_host_mounts(program);
+    std::env::set_current_dir("/").map_err(ProcessError::io("go to /"))?;
+    // Not chosen first, nor spared, because whoever started us was.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
+        tracing::debug!(%error, "the OOM score stays");
+    }
+    let log = open_log(log)?;
+    let null = File::open("/dev/null").map_err(ProcessError::io("open /dev/null"))?;
+    rustix::stdio::dup2_stdin(&null)
+        .and_then(|()| rustix::stdio::dup2_stdout(&log))
+        .and_then(|()| rustix::stdio::dup2_stderr(&log))
+        .map_err(|errno| ProcessError::io("redirect the output to the log")(errno.into()))
+}
+
+/// Joins PID 1's mounts, so that ours are not those of some short-lived namespace. Not possible: stay.
+fn enter_host_mounts(program: &Path) {
+    let own = std::fs::read_link("/proc/self/ns/mnt").ok();
+    let host = std::fs::read_link("/proc/1/ns/mnt").ok();
+    let same_program = same_file(
+        program,
+        &Path::new("/proc/1/root").join(program.strip_prefix("/").unwrap_or(program)),
+    );
+    if host.is_none() || own == host || !same_program {
+        return;
+    }
+    let joined = File::open("/proc/1/ns/mnt")
+        .and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNS)?));
+    if let Err(error) = joined {
+        tracing::debug!(%error, "the engine stays in its own mount namespace");
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity =
+        |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
+    identity(one).is_some_and(|one| Some(one) == identity(other))
+}
+
+fn open_log(path: &Path) -> Result<File, ProcessError> {
+    let doing = format!("open the log {}", path.display());
+    if std::fs::metadata(path).is_ok_and(|facts| facts.len() > MAX_LOG) {
+        let mut old = path.as_os_str().to_owned();
+        old.push(".1");
+        std::fs::rename(path, PathBuf::from(old)).map_err(ProcessError::io(doing.clone()))?;
+    }
+    OpenOptions::new().create(true).append(true).open(path).map_err(ProcessError::io(doing))
+}
+
+/// Starts the engine again and again, until it ends by itself or crashes too often.
+fn keep(
+    options: &Options,
+    program: &Path,
+    socket: &OwnSocket,
+    log: &Path,
+) -> Result<(), ProcessError> {
+    let mut signals =
+        Signals::new([SIGCHLD, SIGTERM, SIGINT]).map_err(ProcessError::io("listen to signals"))?;
+    let mut crashes = Crashes::default();
+    loop {
+        let listener = socket
+            .listener
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(ProcessError::io("copy the socket"))?;
+        let mut engine = start_engine(options, program, listener)?;
+        let status = wait(&mut engine, &mut signals)?;
+        if status.success() {
+            return Ok(());
+        }
+        say(log, &format!("the engine ended with {status}"));
+        if crashes.are_too_many(Instant::now()) {
+            let error = ProcessError::Crashes { times: CRASHES, log: log.to_owned() };
+            say(log, &format!("{error}; giving up"));
+            return Err(error);
+        }
+    }
+}
+
+/// Executes by path, so that an upgraded binary takes effect.
+fn start_engine(
+    options: &Options,
+    program: &Path,
+    listener: OwnedFd,
+) -> Result<Child, ProcessError> {
+    let mut command = Command::new(program);
+    command.args(options.of_engine()).env_clear().env("PATH", SEARCH_PATH).env("HOME", "/root");
+    for name in KEPT_VARIABLES {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .stdin(Stdio::from(listener))
+        .spawn()
+        .map_err(ProcessError::io(format!("execute {}", program.display())))
+}
+
+/// Waits for the engine's end; what asks us to end asks it.
+fn wait(engine: &mut Child, signals: &mut Signals) -> Result<ExitStatus, ProcessError> {
+    let pid = Pid::from_raw(engine.id().cast_signed());
+    loop {
+        if let Some(status) = engine.try_wait().map_err(ProcessError::io("wait for the engine"))? {
+            return Ok(status);
+        }
+        for signal in signals.wait() {
+            if signal != SIGCHLD {
+                // It may be gone already, which the next turn sees.
+                drop(kill(pid, Signal::SIGTERM));
+            }
+        }
+    }
+}
+
+/// Writes a line to the log, which is our standard error too.
+fn say(log: &Path, text: &str) {
+    use std::io::Write as _;
+    let line = format!("{:.3} keeper: {text}\n", jiff::Timestamp::now());
+    let written = OpenOptions::new()
+        .append(true)
+        .open(log)
+        .and_then(|mut file| file.write_all(line.as_bytes()));
+    // There is nobody else to tell.
+    drop(written);
+}
+
+/// When the engine crashed last.
+#[derive(Debug, Default)]
+struct Crashes(VecDeque<Instant>);
+
+impl Crashes {
+    /// Notes one at `now` and tells whether to stop trying.
+    fn are_too_many(&mut self, now: Instant) -> bool {
+        self.0.push_back(now);
+        while self.0.front().is_some_and(|first| now.duration_since(*first) > WITHIN) {
+            self.0.pop_front();
+        }
+        self.0.len() >= CRASHES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_crashes_within_a_minute_are_too_many() {
+        let start = Instant::now();
+        let mut crashes = Crashes::default();
+        assert!(!crashes.are_too_many(start));
+        assert!(!crashes.are_too_many(start + Duration::from_secs(50)));
+        assert!(!crashes.are_too_many(start + Duration::from_secs(70)));
+        assert!(crashes.are_too_many(start + Duration::from_secs(80)));
+    }
+}

@@ -1,0 +1,52 @@
+//! `bargee engine`: the process that puts engine and API together, and the keeper that restarts it.
+//!
+//! Whoever binds the socket holds `bargee.sock.lock` as long as it lives: the keeper, or an engine that was started
+//! by itself. Under systemd the socket comes with the process and nobody binds.
+
+mod arguments;
+mod engine;
+mod keeper;
+mod listen;
+mod logging;
+mod notify;
+mod sys;
+
+pub use arguments::{Options, Start, UsageError};
+
+/// What ends the process with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    #[error("cannot {doing}")]
+    Io { doing: String, source: std::io::Error },
+    #[error(transparent)]
+    Listen(#[from] listen::ListenError),
+    #[error(transparent)]
+    Config(#[from] crate::engine::config::ConfigError),
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    #[error("the log level {text:?} is no directive such as `info` or `bargee::net=debug`")]
+    LogLevel { text: String, source: tracing_subscriber::filter::ParseError },
+    /// Its log says why.
+    #[error("the engine crashed {times} times within a minute; see {}", log.display())]
+    Crashes { times: usize, log: std::path::PathBuf },
+}
+
+impl ProcessError {
+    fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}
+
+/// Runs what `options` ask for, until it is told to end. Call it before any thread exists.
+///
+/// # Errors
+/// The engine can't start, or its keeper gave it up.
+pub fn run(options: &Options) -> Result<(), ProcessError> {
+    match options.start {
+        Start::Detached => keeper::start(options),
+        Start::Foreground => engine::run(options),
+    }
+}

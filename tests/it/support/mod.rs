@@ -1,0 +1,5 @@
+//! What the suites share: an engine of their own, and HTTP over its socket.
+
+pub mod engine;
+pub mod http;
+pub mod image;
