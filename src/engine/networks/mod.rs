@@ -21,6 +21,7 @@ mod view;
 pub(crate) use files::NetworkFiles;
 pub use open::Networks;
 pub use rows::CreateNetwork;
+pub use view::Member;
 
 /// The network of a container that names none.
 pub const DEFAULT_NETWORK: &str = "bridge";

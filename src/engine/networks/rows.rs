@@ -222,6 +222,11 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Returns the device of a network's bridge.
+    pub fn bridge_name(&self, row: &Network) -> String {
+        self.networks.bridge_name(row)
+    }
+
     pub(super) fn network_event(&self, action: &str, row: &Network, container: Option<&str>) {
         let driver = row.spec.driver.clone().unwrap_or_default();
         let mut attributes =
@@ -257,7 +262,7 @@ impl Networks {
     }
 
     /// Returns the device of a network's bridge.
-    pub fn bridge_name(&self, row: &Network) -> String {
+    fn bridge_name(&self, row: &Network) -> String {
         match row.spec.driver_opts.get(BRIDGE_NAME) {
             Some(name) => name.clone(),
             None => model::bridge_name(&self.root_id, &row.id),

@@ -1,12 +1,16 @@
 //! Endpoints as clients see them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::live;
 use crate::engine::containers::view::EndpointView;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::state::containers::Container;
+use crate::engine::state::networks::Network;
 use crate::net::model;
 use crate::spec::container::NetworkMode;
 
@@ -35,14 +39,7 @@ impl Engine {
             };
             let addresses = connected.as_ref().and_then(|all| all.get(&network.id));
             let addresses = addresses.cloned().unwrap_or_default();
-            let mac = match (&wish.mac, addresses.first()) {
-                (_, None) => String::new(),
-                (Some(mac), _) => mac.to_lowercase().replace('-', ":"),
-                (None, Some(net)) => {
-                    let bytes = model::derived_mac(net.addr());
-                    bytes.map(|byte| format!("{byte:02x}")).join(":")
-                }
-            };
+            let mac = mac(wish.mac.as_deref(), &addresses);
             let mut names = live::own_names(row);
             names.extend(live::shared_names(row, wish));
             let view = EndpointView {
@@ -59,6 +56,47 @@ impl Engine {
             all.insert(network.name.clone(), view);
         }
         Ok(all)
+    }
+}
+
+/// A connected container, as a network shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub container: String,
+    pub name: String,
+    pub mac: String,
+    pub addresses: Vec<IpNet>,
+}
+
+impl Engine {
+    /// Returns the connected containers of a network.
+    pub fn network_members(&self, network: &Network) -> Vec<Member> {
+        let live = self.networks.live();
+        let members = live.iter().filter_map(|(id, found)| {
+            let addresses = found.addresses.get(&network.id)?;
+            // A container may have been renamed since it was connected.
+            let row = self.container(id).map_or_else(|_| Arc::clone(&found.row), |one| one.row());
+            let wish = row.spec.networks.get(&network.name);
+            Some(Member {
+                container: id.clone(),
+                name: row.name.clone(),
+                mac: mac(wish.and_then(|wish| wish.mac.as_deref()), addresses),
+                addresses: addresses.clone(),
+            })
+        });
+        members.collect()
+    }
+}
+
+/// Returns the wished MAC address, or the one that belongs to the first IP address.
+fn mac(wished: Option<&str>, addresses: &[IpNet]) -> String {
+    match (wished, addresses.first()) {
+        (_, None) => String::new(),
+        (Some(mac), _) => mac.to_lowercase().replace('-', ":"),
+        (None, Some(net)) => {
+            let bytes = model::derived_mac(net.addr());
+            bytes.map(|byte| format!("{byte:02x}")).join(":")
+        }
     }
 }
 
