@@ -8,6 +8,7 @@ use crate::engine::config::Config;
 use crate::engine::containers::{Handle, execs::Execs};
 use crate::engine::error::EngineError;
 use crate::engine::events::{Actor, Bus, Event};
+use crate::engine::images::Images;
 use crate::engine::lock::RootLock;
 use crate::engine::machine::Machine;
 use crate::engine::networks::Networks;
@@ -31,6 +32,7 @@ pub struct Engine {
     pub(crate) containers: RwLock<BTreeMap<String, Arc<Handle>>>,
     pub(crate) execs: Execs,
     pub(crate) networks: Networks,
+    pub(crate) images: Images,
     pub(crate) stacks: Stacks,
     database: Mutex<Database>,
     _lock: RootLock,
@@ -68,6 +70,7 @@ impl Engine {
             containers: RwLock::default(),
             execs: Execs::default(),
             networks,
+            images: Images::default(),
             stacks: Stacks::default(),
             database: Mutex::new(database),
             _lock: lock,
@@ -77,6 +80,8 @@ impl Engine {
         engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;
+        engine.recover_volumes()?;
+        engine.clear_trash()?;
         engine.start_stacks().await?;
         Ok(engine)
     }

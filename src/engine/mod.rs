@@ -24,6 +24,7 @@ pub mod stacks;
 pub mod state;
 mod sys;
 pub mod translate;
+mod trash;
 pub mod volumes;
 
 pub use self::core::Engine;
