@@ -1,5 +1,6 @@
 //! Tests of the binary as a user meets it, a file per theme.
 
 mod config;
+mod containers;
 mod spec;
 mod support;

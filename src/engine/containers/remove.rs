@@ -6,7 +6,7 @@ use super::Handle;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::state::containers::{self, Container, Phase};
-use crate::engine::state::{Durability, volumes};
+use crate::engine::state::{Durability, restarts, volumes};
 use crate::spec::container::MountKind;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,6 +68,7 @@ impl Engine {
         let durability = if row.spec.auto_remove { Durability::Process } else { Durability::Power };
         self.write::<_, EngineError>(durability, |tx| {
             self.release_endpoints(tx, &row.id)?;
+            restarts::delete(tx, &row.id)?;
             Ok(containers::delete(tx, &row.id)?)
         })?;
         self.announce(&row, "destroy", &[]);
