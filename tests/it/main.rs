@@ -2,5 +2,6 @@
 
 mod config;
 mod containers;
+mod network;
 mod spec;
 mod support;

@@ -53,7 +53,7 @@ impl Networks {
             closing: Mutex::default(),
             told: Mutex::default(),
             netd: Netd::new(&paths.run().join("netd")),
-            host_has_ipv6: Path::new("/proc/net/if_inet6").exists(),
+            host_has_ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
         })
     }
 
@@ -71,6 +71,20 @@ impl Networks {
 }
 
 impl Engine {
+    /// Removes rules, bridges and netd when no container is connected; the next start makes them anew.
+    pub(crate) async fn close_networks(self: &Arc<Self>) -> Result<(), EngineError> {
+        let closing: Vec<String> = self.networks.closing().keys().cloned().collect();
+        for container in closing {
+            self.finish_closing(&container).await;
+        }
+        if !self.networks.live().is_empty() {
+            return Ok(());
+        }
+        self.networks.netd.end().await;
+        self.networks.driver.apply_networks(&BTreeMap::new()).await?;
+        Ok(self.networks.driver.remove_rules()?)
+    }
+
     /// After a start of the engine: bridges, rules and netd as the database says; `bridge` is made if missing.
     pub(crate) async fn restore_networks(self: &Arc<Self>) -> Result<(), EngineError> {
         self.undo_unfinished_networks().await?;

@@ -31,9 +31,15 @@ impl Engine {
         self: &Arc<Self>,
         handle: &Handle,
     ) -> Result<(), EngineError> {
-        let serves = self.networks.live().get_mut(handle.id()).map(|found| found.serves = true);
-        if serves.is_none() {
-            return Ok(());
+        {
+            let mut live = self.networks.live();
+            let row = handle.row();
+            match live.get_mut(handle.id()) {
+                // As an engine finds it that was started again.
+                Some(found) if found.serves && found.row == row => return Ok(()),
+                Some(found) => (found.serves, found.row) = (true, row),
+                None => return Ok(()),
+            }
         }
         let refused = self.publish().await?;
         let mine = |refused: &&Refused| {
@@ -54,6 +60,16 @@ impl Engine {
     /// Publishes again after something that rows tell: health, names, membership.
     pub(crate) async fn refresh_publications(self: &Arc<Self>) -> Result<(), EngineError> {
         self.publish().await.map(drop)
+    }
+
+    /// Publishes again behind the caller's back.
+    pub(crate) fn refresh_soon(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = engine.refresh_publications().await {
+                tracing::warn!(error = error.full(), "names and ports are not up to date");
+            }
+        });
     }
 
     /// Makes rules and netd follow, with all who asked until now; returns ports that others hold.

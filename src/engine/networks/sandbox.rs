@@ -76,12 +76,7 @@ impl Engine {
             self.network_event("connect", network, Some(&row.id));
         }
         // The resolver may open its sockets while the program is started; publishing waits for it.
-        let engine = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(error) = engine.refresh_publications().await {
-                tracing::warn!(%error, "the names of a starting container are not known yet");
-            }
-        });
+        self.refresh_soon();
         Ok(())
     }
 
