@@ -3,6 +3,7 @@
 mod config;
 mod containers;
 mod images;
+mod network;
 mod servers;
 mod spec;
 mod stacks;

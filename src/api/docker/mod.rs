@@ -1,6 +1,7 @@
 //! The Docker Engine API, a family a file. Its reference: <https://docs.docker.com/reference/api/engine/>, v1.51.
 
 mod images;
+mod networks;
 mod swarm;
 mod system;
 mod volumes;
@@ -17,5 +18,6 @@ pub(super) fn routes() -> Router<Arc<Engine>> {
         .merge(system::routes())
         .merge(swarm::routes())
         .merge(images::routes())
+        .merge(networks::routes())
         .merge(volumes::routes())
 }

@@ -4,4 +4,5 @@ pub mod create;
 mod host_config;
 pub mod image;
 pub mod lenient;
+pub mod network;
 pub mod volume;
