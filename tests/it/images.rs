@@ -45,6 +45,7 @@ fn image_with_data(files: &[(&str, &str)]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
         header.set_uid(owner);
+        header.set_gid(owner);
         header.set_size(bytes.len() as u64);
         rootfs.append_data(&mut header, path, bytes).expect("memory takes all");
     };
