@@ -9,4 +9,5 @@ mod process;
 pub mod query;
 mod route;
 pub mod server;
+mod stacks;
 pub mod wire;

@@ -32,11 +32,15 @@ impl Engine {
         for (target, content) in NETWORK_FILES.iter().zip(contents) {
             write(&in_folder(&folder, target), content)?;
         }
-        let config = self.config_of(&row)?;
-        write(&folder.join("config.json"), &translate::to_json(&config)?)?;
+        self.write_config(&row)?;
         let shim = serde_json::to_string_pretty(&self.shim_config(&row)?)
             .expect("a shim's config is always JSON");
         write(&folder.join("shim.json"), &shim)
+    }
+
+    pub(super) fn write_config(self: &Arc<Self>, row: &Container) -> Result<(), EngineError> {
+        let config = translate::to_json(&self.config_of(row)?)?;
+        write(&self.paths.container(&row.id).join("config.json"), &config)
     }
 
     /// Returns the OCI config of a container as it would be started now.

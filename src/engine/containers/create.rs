@@ -1,6 +1,6 @@
 //! Creating a container: its row, addresses, ports, volumes and folders. Nothing runs yet.
 
-mod check;
+pub(super) mod check;
 mod mounts;
 mod places;
 

@@ -155,6 +155,20 @@ impl<'a> Planner<'a> {
             let shared = replica.spec.mounts.iter().find(|mount| {
                 !mount.read_only && matches!(mount.kind, MountKind::Volume { name: Some(_), .. })
             });
+            // Several replicas write it at once anyway: then the file says that it is shared.
+            if let Some(mount) = shared
+                && service.replicas.len() == 1
+            {
+                let problem = Problem::StartFirstImpossible {
+                    service: service.name.clone(),
+                    obstacle: format!(
+                        "a volume that old and new would both write ({})",
+                        mount.target
+                    ),
+                };
+                self.draft.problems.push(problem);
+                return;
+            }
             if let Some(mount) = shared {
                 let warning = format!(
                     "{}: old and new both write {} for a while",

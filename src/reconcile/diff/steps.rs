@@ -337,13 +337,15 @@ impl<'a> Planner<'a> {
                     network: network.clone(),
                     endpoint: endpoint.clone(),
                 };
-                let planned = of_replica(replica, step, &Cause::Drifted);
+                let planned = of_replica(replica, step, &Cause::Drifted { changes: Vec::new() });
                 steps.push(self.draft.add(planned, self.networks.get(network.as_str()).copied()));
             }
             for network in container.networks.iter().filter(|name| !wanted.contains_key(*name)) {
                 let step =
                     Step::DisconnectNetwork { id: container.id.clone(), network: network.clone() };
-                let step = self.draft.add(of_replica(replica, step, &Cause::Drifted), []);
+                let step = self
+                    .draft
+                    .add(of_replica(replica, step, &Cause::Drifted { changes: Vec::new() }), []);
                 self.disconnects.entry(network).or_default().push(step);
             }
         }
@@ -359,7 +361,7 @@ impl<'a> Planner<'a> {
         let (from, to) = (&container.spec, &replica.spec);
         let mut changed =
             changes::of_values("resources", &from.resources, &to.resources, &service.origins);
-        let resources = !changed.is_empty() || container.drifted.is_some();
+        let resources = !changed.is_empty() || !container.drifted.is_empty();
         let restart = from.restart != to.restart;
         if restart {
             changed.extend(changes::of_values(
@@ -382,7 +384,7 @@ impl<'a> Planner<'a> {
             ports: ports.then(|| to.ports.clone()),
         };
         let cause = if changed.is_empty() {
-            Cause::Drifted
+            Cause::Drifted { changes: container.drifted.clone() }
         } else {
             Cause::LiveChanged { changes: changed }
         };
