@@ -87,6 +87,11 @@ pub(crate) fn is_service(word: &str) -> bool {
     })
 }
 
+/// Whether `word` chooses a stack behind the verb.
+fn names_stack(word: &str) -> bool {
+    word == "--stack" || word.starts_with("--stack=") || is_service(word)
+}
+
 /// A row of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
@@ -139,7 +144,7 @@ impl Row {
             (Some(docker), Some(stack)) => {
                 let chosen = match self.parse(docker, path, &words) {
                     Ok(matches) if (docker.names_service)(&matches) => stack,
-                    Err(_) if words.iter().any(|word| word.to_str().is_some_and(is_service)) => {
+                    Err(_) if words.iter().any(|word| word.to_str().is_some_and(names_stack)) => {
                         stack
                     }
                     _ => docker,

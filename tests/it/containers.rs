@@ -1,6 +1,7 @@
 //! The life of containers on a real kernel, by the engine itself: each test has a root of its own and a network
 //! namespace that plays host.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use bargee::images::ImportOptions;
 use bargee::reconcile::observed::Health;
 use bargee::runtime::shim::protocol::Exit;
 use bargee::spec::container::{ContainerSpec, Healthcheck, NetworkMode, RestartPolicy};
+use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -47,8 +49,12 @@ fn on_a_host(test: impl AsyncFnOnce(&mut Host) + Send + 'static) {
             .expect("a runtime");
         runtime.block_on(async {
             let mut host = Host::new().await;
-            test(&mut host).await;
+            let outcome = AssertUnwindSafe(test(&mut host)).catch_unwind().await;
+            // Also after a failure nothing may be left behind.
             host.clear().await;
+            if let Err(panic) = outcome {
+                std::panic::resume_unwind(panic);
+            }
         });
     });
     if let Err(panic) = thread.join() {
@@ -84,7 +90,7 @@ impl Host {
     async fn create(&self, change: impl FnOnce(&mut ContainerSpec)) -> String {
         let mut spec = ContainerSpec {
             image: "busybox".to_owned(),
-            network_mode: NetworkMode::None,
+            network_mode: NetworkMode::Host,
             stop_timeout: Some(10),
             ..ContainerSpec::default()
         };
@@ -120,6 +126,15 @@ impl Host {
         text
     }
 
+    /// Waits until the program has written `up`.
+    async fn up(&self, id: &str) {
+        let start = Instant::now();
+        while !self.logs(id, false).await.contains("up") {
+            assert!(start.elapsed() < PATIENCE, "waited too long until it is up");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     fn phase(&self, id: &str) -> Phase {
         self.engine().container(id).expect("it is there").row().phase
     }
@@ -138,6 +153,9 @@ impl Host {
     }
 
     async fn clear(&mut self) {
+        if self.engine.is_none() {
+            self.engine = Some(open(self.folder.path()).await);
+        }
         for handle in self.engine().handles() {
             let options = RemoveOptions { force: true, volumes: true };
             self.engine().remove_container(handle.id(), options).await.expect("it is removed");
@@ -159,6 +177,8 @@ fn busybox() -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
+        header.set_mode(0o777);
+        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
         archive
             .append_link(&mut header, format!("bin/{name}"), "busybox")
             .expect("a link is packed");
@@ -167,8 +187,16 @@ fn busybox() -> Vec<u8> {
     let passwd = b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/nowhere:/bin/sh\n";
     header.set_size(passwd.len() as u64);
     header.set_mode(0o644);
+    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
     archive.append_data(&mut header, "etc/passwd", passwd.as_slice()).expect("passwd is packed");
     archive.into_inner().expect("the archive is whole")
+}
+
+/// Tells whether the process is there and more than a zombie that this machine's init has not reaped.
+fn is_alive(pid: i32, start_time: u64) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    fields[0] != "Z" && fields[19] == start_time.to_string()
 }
 
 fn shell(line: &str) -> Vec<String> {
@@ -213,7 +241,7 @@ fn a_container_runs_to_its_end_with_its_output_and_its_code() {
 fn a_program_that_is_missing_or_no_program_gives_dockers_codes() {
     on_a_host(async |host| {
         for (program, code, words) in [
-            ("nothing", 127, "executable file not found in $PATH"),
+            ("nothing", 127, "executable file not found in $path"),
             ("/etc/passwd", 126, "permission denied"),
         ] {
             let id = host.create(|spec| spec.command = Some(vec![program.to_owned()])).await;
@@ -240,12 +268,7 @@ fn a_stop_asks_first_and_kills_after_the_grace() {
             host.run("trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done", |_| {}).await;
         let deaf = host.run("trap '' TERM; echo up; while :; do sleep 0.02; done", |_| {}).await;
         for (id, grace, code) in [(&polite, 10, 5), (&deaf, 1, 137)] {
-            in_time(async {
-                while !host.logs(id, false).await.contains("up") {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-            })
-            .await;
+            host.up(id).await;
             let options = StopOptions { grace: Some(grace), ..StopOptions::default() };
             in_time(host.engine().stop_container(id, &options, By::User)).await.expect("it stops");
             assert_eq!(host.wait(id, WaitFor::NotRunning).await.code, code);
@@ -388,7 +411,7 @@ fn a_container_dies_with_its_shim_and_is_healed_by_its_policy() {
         until("it runs again", || host.phase(&id) == Phase::Running).await;
         let after = handle.row().runtime.clone().expect("it runs");
         assert_ne!(after.shim_pid, before.shim_pid);
-        assert!(!Path::new(&format!("/proc/{}", before.pid)).exists(), "its program outlived it");
+        assert!(!is_alive(before.pid, before.start_time), "its program outlived it");
     });
 }
 
@@ -484,7 +507,9 @@ fn health_follows_the_probes_and_a_hanging_one_is_killed() {
 #[test]
 fn a_paused_container_stands_still_and_stops_all_the_same() {
     on_a_host(async |host| {
-        let id = host.run("trap 'exit 0' TERM; while :; do sleep 0.02; done", |_| {}).await;
+        let id =
+            host.run("trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done", |_| {}).await;
+        host.up(&id).await;
         host.engine().pause_container(&id).await.expect("it pauses");
         assert_eq!(host.phase(&id), Phase::Paused);
         let exec = ExecSpec { command: shell("true"), ..ExecSpec::default() };

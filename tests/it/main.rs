@@ -2,5 +2,7 @@
 
 mod config;
 mod containers;
+mod servers;
 mod spec;
+mod stacks;
 mod support;

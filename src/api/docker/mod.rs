@@ -1,7 +1,9 @@
 //! The Docker Engine API, a family a file. Its reference: <https://docs.docker.com/reference/api/engine/>, v1.51.
 
+mod images;
 mod swarm;
 mod system;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -11,5 +13,9 @@ use crate::engine::Engine;
 
 /// The routes of all families.
 pub(super) fn routes() -> Router<Arc<Engine>> {
-    Router::new().merge(system::routes()).merge(swarm::routes())
+    Router::new()
+        .merge(system::routes())
+        .merge(swarm::routes())
+        .merge(images::routes())
+        .merge(volumes::routes())
 }

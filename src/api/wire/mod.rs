@@ -2,4 +2,6 @@
 
 pub mod create;
 mod host_config;
+pub mod image;
 pub mod lenient;
+pub mod volume;

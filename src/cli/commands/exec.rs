@@ -19,34 +19,34 @@ use crate::cli::verb::Verb;
 pub(crate) struct Args {
     /// Run in the background
     #[arg(short, long)]
-    detach: bool,
+    pub(crate) detach: bool,
     /// Keys that leave the process alone
     #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<String>,
+    pub(crate) detach_keys: Option<String>,
     /// Keep standard input open
     #[arg(short, long)]
-    interactive: bool,
+    pub(crate) interactive: bool,
     /// Give the program a terminal
     #[arg(short, long)]
-    tty: bool,
+    pub(crate) tty: bool,
     /// Set a variable, or pass it on from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    pub(crate) env: Vec<String>,
     /// Read variables from a file
     #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    pub(crate) env_file: Vec<PathBuf>,
     /// Give the process all privileges
     #[arg(long)]
-    privileged: bool,
+    pub(crate) privileged: bool,
     /// User and group, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Folder that the program starts in
     #[arg(short, long, value_name = "FOLDER")]
-    workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// Container, program and its arguments
     #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"])]
-    words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 impl Verb for Args {

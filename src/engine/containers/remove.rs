@@ -73,6 +73,7 @@ impl Engine {
         })?;
         self.announce(&row, "destroy", &[]);
         self.forget_handle(handle);
+        self.leave_cgroups();
         if options.volumes {
             self.remove_anonymous_volumes(&row).await?;
         }
