@@ -34,8 +34,14 @@ const CONTAINER: &[Row] = &[
     Row::docker::<commands::stop::Args>("stop", "Stop containers"),
     Row::docker::<commands::top::Args>("top", "Print the processes of a container"),
     Row::docker::<commands::unpause::Args>("unpause", "Thaw the processes of containers"),
-    Row::docker::<commands::update::Args>("update", "Change limits and restart policy of containers"),
-    Row::docker::<commands::wait::Args>("wait", "Wait until containers exit, and print their exit codes"),
+    Row::docker::<commands::update::Args>(
+        "update",
+        "Change limits and restart policy of containers",
+    ),
+    Row::docker::<commands::wait::Args>(
+        "wait",
+        "Wait until containers exit, and print their exit codes",
+    ),
 ];
 
 const IMAGE: &[Row] = &[
@@ -84,31 +90,16 @@ const SYSTEM: &[Row] = &[
 const ENGINE: &[Row] = &[
     Row::docker::<commands::engine::Start>("start", "Start the engine in the background"),
     Row::docker::<commands::engine::Stop>("stop", "Stop the engine; containers run on"),
-    Row::docker::<commands::engine::Restart>("restart", "Stop the engine and start it again; containers run on"),
+    Row::docker::<commands::engine::Restart>(
+        "restart",
+        "Stop the engine and start it again; containers run on",
+    ),
     Row::docker::<commands::engine::Status>("status", "Print whether the engine runs"),
 ];
 
 /// All verbs, in the order of `--help`. A verb that docker and stacks both have is docker's with
 /// `.or_stack::<stack::VERB::Args>()` behind it.
 const VERBS: &[Row] = &[
-    Row::docker::<commands::ps::Args>("ps", "List containers"),
-    Row::docker::<commands::images::Args>("images", "List images"),
-    Row::docker::<commands::inspect::Args>("inspect", "Print all about containers, images, networks or volumes"),
-    Row::docker::<commands::stats::Args>("stats", "Print what containers use"),
-    Row::docker::<commands::load::Args>("load", "Load images from an archive"),
-    Row::docker::<commands::import::Args>("import", "Make an image of a root's archive"),
-    Row::docker::<commands::save::Args>("save", "Write images to an archive"),
-    Row::docker::<commands::tag::Args>("tag", "Give an image a further name"),
-    Row::docker::<commands::rmi::Args>("rmi", "Remove images"),
-    Row::docker::<commands::events::Args>("events", "Print what happens, as it happens"),
-    Row::docker::<commands::version::Args>("version", "Print the versions of command line and engine"),
-    Row::docker::<commands::version::Info>("info", "Print all about the engine and its machine"),
-    Row::family("container", "Verbs on containers", CONTAINER),
-    Row::family("image", "Verbs on images", IMAGE),
-    Row::family("network", "Verbs on networks", NETWORK),
-    Row::family("volume", "Verbs on volumes", VOLUME),
-    Row::family("system", "Verbs on the whole", SYSTEM),
-    Row::family("engine", "The engine's own process", ENGINE),
     Row::stack::<stack::up::Args>(
         "up",
         "Make the machine what the stack's files want, and follow it",
@@ -152,9 +143,33 @@ const VERBS: &[Row] = &[
         "update",
         "Change limits and restart policy of containers",
     ),
-    Row::stack::<stack::ps::Args>("ps", "List the containers of a stack"),
-    Row::stack::<stack::events::Args>("events", "Print what happens to a stack, as it happens"),
-    Row::stack::<stack::images::Args>("images", "List the images of a stack"),
+    Row::docker::<commands::ps::Args>("ps", "List containers, or those of a stack")
+        .or_stack::<stack::ps::Args>(),
+    Row::docker::<commands::images::Args>("images", "List images, or those of a stack")
+        .or_stack::<stack::images::Args>(),
+    Row::docker::<commands::inspect::Args>(
+        "inspect",
+        "Print all about containers, images, networks or volumes",
+    ),
+    Row::docker::<commands::stats::Args>("stats", "Print what containers use"),
+    Row::docker::<commands::load::Args>("load", "Load images from an archive"),
+    Row::docker::<commands::import::Args>("import", "Make an image of a root's archive"),
+    Row::docker::<commands::save::Args>("save", "Write images to an archive"),
+    Row::docker::<commands::tag::Args>("tag", "Give an image a further name"),
+    Row::docker::<commands::rmi::Args>("rmi", "Remove images"),
+    Row::docker::<commands::events::Args>("events", "Print what happens, as it happens")
+        .or_stack::<stack::events::Args>(),
+    Row::docker::<commands::version::Args>(
+        "version",
+        "Print the versions of command line and engine",
+    ),
+    Row::docker::<commands::version::Info>("info", "Print all about the engine and its machine"),
+    Row::family("container", "Verbs on containers", CONTAINER),
+    Row::family("image", "Verbs on images", IMAGE),
+    Row::family("network", "Verbs on networks", NETWORK),
+    Row::family("volume", "Verbs on volumes", VOLUME),
+    Row::family("system", "Verbs on the whole", SYSTEM),
+    Row::family("engine", "The engine's own process", ENGINE),
 ];
 
 /// Carries `name` out.

@@ -87,7 +87,8 @@ fn rows(usage: &Value) -> Vec<Value> {
 
 impl Family<'_> {
     fn row(&self) -> Value {
-        let total = self.total.unwrap_or_else(|| self.items.iter().map(|item| (self.bytes)(item)).sum());
+        let total =
+            self.total.unwrap_or_else(|| self.items.iter().map(|item| (self.bytes)(item)).sum());
         let active = self.items.iter().filter(|item| (self.used)(item)).count();
         let unused = self.items.iter().filter(|item| !(self.used)(item));
         let free = unused.map(|item| (self.bytes)(item)).sum::<u64>().min(total);

@@ -1,7 +1,9 @@
 //! `bargee engine start|stop|status|restart` and `bargee system shutdown`.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use crate::cli::client::Client;
@@ -97,16 +99,19 @@ async fn stop(global: &Global, containers: bool) -> Result<(), CliError> {
     let pid = version(&client).await?.pid;
     let query: &[(&str, &str)] = if containers { &[("containers", "1")] } else { &[] };
     // Taken before the request, so that the number can't be another process's.
-    let process = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-        .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
+    let process =
+        i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).and_then(|pid| {
+            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+        });
     client.post("/bargee/v1/shutdown", query, None).await?;
     drop(client);
     if let Some(process) = process {
-        let ended = tokio::io::unix::AsyncFd::register(process).map_err(CliError::io("watch the engine"))?;
-        let waited = tokio::time::timeout(PATIENCE, ended.readable()).await;
-        if waited.is_err() {
+        // A pidfd is readable when its process has ended; pidfd_open(2). Nothing else runs here meanwhile.
+        let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+        let ended = poll(&mut fds, patience)
+            .map_err(|error| CliError::io("watch the engine")(error.into()))?;
+        if ended == 0 {
             let seconds = PATIENCE.as_secs();
             let text = format!("the engine (pid {pid}) is still there after {seconds} s");
             return Err(CliError::Failed(text));

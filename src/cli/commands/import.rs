@@ -38,7 +38,8 @@ impl Verb for Args {
                 self.file
             )));
         }
-        let source = if self.file == "-" { Source::Input } else { Source::File(Path::new(&self.file)) };
+        let source =
+            if self.file == "-" { Source::Input } else { Source::File(Path::new(&self.file)) };
         let reader = open(source).await?;
         let mut query = vec![("fromSrc", "-")];
         if let Some(name) = &self.name {

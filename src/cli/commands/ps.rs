@@ -76,15 +76,15 @@ impl Verb for Args {
         let client = global.connect().await?;
         let found: Vec<Value> = client.get("/containers/json", &query).await?.json()?;
         let now = Timestamp::now();
-        let rows: Vec<_> = found.iter().map(|container| row(container, now, self.no_trunc)).collect();
+        let rows: Vec<_> =
+            found.iter().map(|container| row(container, now, self.no_trunc)).collect();
         if self.quiet && self.format.is_none() {
             for row in rows {
                 printer::line(row["ID"].as_str().unwrap_or_default())?;
             }
             return Ok(exit::OK);
         }
-        let mut shown =
-            vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+        let mut shown = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
         if self.size {
             shown.push("Size");
         }
@@ -189,8 +189,12 @@ pub(super) fn ports(list: &Value) -> String {
         single.push(Run { address, kind, private: (private, private), public: (public, public) });
     }
     single.sort_by(|one, other| {
-        (&one.kind, &one.address, one.private, one.public)
-            .cmp(&(&other.kind, &other.address, other.private, other.public))
+        (&one.kind, &one.address, one.private, one.public).cmp(&(
+            &other.kind,
+            &other.address,
+            other.private,
+            other.public,
+        ))
     });
     single.dedup();
     let mut runs: Vec<Run> = Vec::new();
@@ -220,8 +224,11 @@ pub(super) fn ports(list: &Value) -> String {
         if run.public == (0, 0) {
             return inside;
         }
-        let address =
-            if run.address.contains(':') { format!("[{}]", run.address) } else { run.address.clone() };
+        let address = if run.address.contains(':') {
+            format!("[{}]", run.address)
+        } else {
+            run.address.clone()
+        };
         format!("{address}:{}->{inside}", range(run.public))
     });
     words.collect::<Vec<_>>().join(", ")
@@ -266,7 +273,10 @@ mod tests {
         assert_eq!(ports(&json!([port(81, 81), port(80, 80)])), "0.0.0.0:80-81->80-81/tcp");
         let apart = ports(&json!([port(80, 8080), port(81, 8081)]));
         assert_eq!(apart, "0.0.0.0:8080->80/tcp, 0.0.0.0:8081->81/tcp");
-        assert_eq!(ports(&json!([{"PrivatePort": 1, "Type": "tcp"}, {"PrivatePort": 2, "Type": "tcp"}])), "1-2/tcp");
+        assert_eq!(
+            ports(&json!([{"PrivatePort": 1, "Type": "tcp"}, {"PrivatePort": 2, "Type": "tcp"}])),
+            "1-2/tcp"
+        );
         assert_eq!(ports(&Value::Null), "");
     }
 }

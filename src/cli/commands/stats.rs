@@ -165,7 +165,8 @@ fn percent(part: u64, whole: u64) -> f64 {
 /// The container's share of the time that passed, over all CPUs: 200% is two of them.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
 fn cpu_percent(sample: &Value) -> f64 {
-    let number = |at: &str, key: &str| sample.pointer(&format!("/{at}/{key}")).and_then(Value::as_u64);
+    let number =
+        |at: &str, key: &str| sample.pointer(&format!("/{at}/{key}")).and_then(Value::as_u64);
     let delta = |key: &str| {
         let (now, before) = (number("cpu_stats", key)?, number("precpu_stats", key)?);
         now.checked_sub(before)
@@ -180,7 +181,8 @@ fn cpu_percent(sample: &Value) -> f64 {
 fn used_memory(memory: &Value) -> u64 {
     let usage = memory["usage"].as_u64().unwrap_or(0);
     let stats = &memory["stats"];
-    let cache = stats["total_inactive_file"].as_u64().or(stats["inactive_file"].as_u64()).unwrap_or(0);
+    let cache =
+        stats["total_inactive_file"].as_u64().or(stats["inactive_file"].as_u64()).unwrap_or(0);
     if cache < usage { usage - cache } else { usage }
 }
 
@@ -221,12 +223,21 @@ mod tests {
             "pids_stats": {"current": 2}, "name": "/web",
             "id": "0123456789abcdef",
         });
-        let args = Args { all: false, no_stream: true, no_trunc: false, format: None, containers: vec![] };
+        let args =
+            Args { all: false, no_stream: true, no_trunc: false, format: None, containers: vec![] };
         let row = args.row("web", &sample);
         let cells = ["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"];
         let cells: Vec<&str> = cells.iter().filter_map(|key| row[*key].as_str()).collect();
-        let expected =
-            ["0123456789ab", "web", "80.00%", "2MiB / 1GiB", "0.20%", "1.5kB / 20B", "7B / 0B", "2"];
+        let expected = [
+            "0123456789ab",
+            "web",
+            "80.00%",
+            "2MiB / 1GiB",
+            "0.20%",
+            "1.5kB / 20B",
+            "7B / 0B",
+            "2",
+        ];
         assert_eq!(cells, expected);
     }
 }
