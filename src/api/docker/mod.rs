@@ -1,5 +1,7 @@
 //! The Docker Engine API, a family a file. Its reference: <https://docs.docker.com/reference/api/engine/>, v1.51.
 
+mod containers;
+mod exec;
 mod swarm;
 mod system;
 
@@ -11,5 +13,9 @@ use crate::engine::Engine;
 
 /// The routes of all families.
 pub(super) fn routes() -> Router<Arc<Engine>> {
-    Router::new().merge(system::routes()).merge(swarm::routes())
+    Router::new()
+        .merge(containers::routes())
+        .merge(exec::routes())
+        .merge(system::routes())
+        .merge(swarm::routes())
 }
