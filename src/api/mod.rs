@@ -10,4 +10,6 @@ mod process;
 pub mod query;
 mod route;
 pub mod server;
+mod stacks;
+mod transfer;
 pub mod wire;

@@ -23,7 +23,7 @@ use tower_service::Service as _;
 
 use super::error::ApiError;
 use super::hijack::{HeldEnd, Hijack, Taken};
-use super::{docker, process, route};
+use super::{docker, process, route, stacks};
 use crate::engine::Engine;
 
 /// The Docker version whose API this is: clients that read `Server` or `ServerVersion` expect one.
@@ -61,6 +61,7 @@ fn router(engine: Arc<Engine>, shutdown: &CancellationToken) -> Router {
     Router::new()
         .merge(docker::routes())
         .merge(process::routes())
+        .merge(stacks::routes())
         .fallback(page_not_found)
         .method_not_allowed_fallback(page_not_found)
         .layer(axum::Extension(shutdown.clone()))

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::client::ClientError;
 use super::exit;
+use super::output::template::TemplateError;
 use crate::diagnostic::escape_controls;
 use crate::spec::value::InvalidValue;
 
@@ -12,6 +13,8 @@ use crate::spec::value::InvalidValue;
 pub(crate) enum CliError {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     #[error(transparent)]
     Value(#[from] InvalidValue),
     /// The arguments contradict each other or make no sense.
@@ -63,7 +66,9 @@ pub(crate) fn report(error: &CliError, usage: u8) -> u8 {
         drop(writeln!(io::stderr(), "hint: {hint}"));
     }
     match error {
-        CliError::Usage(_) | CliError::Value(_) => usage,
+        CliError::Usage(_) | CliError::Value(_) | CliError::Template(TemplateError::Syntax(_)) => {
+            usage
+        }
         CliError::Exit { code, .. } => *code,
         _ => exit::FAILURE,
     }

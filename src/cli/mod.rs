@@ -4,13 +4,16 @@
 
 mod client;
 pub mod commands;
+mod container;
 mod error;
 pub mod exit;
 mod global;
 mod output;
 mod place;
+mod session;
 mod stack;
 pub mod stack_files;
+mod terminal;
 mod verb;
 mod verbs;
 

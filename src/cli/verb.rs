@@ -87,6 +87,11 @@ pub(crate) fn is_service(word: &str) -> bool {
     })
 }
 
+/// Whether `word` chooses a stack behind the verb.
+fn names_stack(word: &str) -> bool {
+    word == "--stack" || word.starts_with("--stack=") || is_service(word)
+}
+
 /// A row of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
@@ -139,7 +144,7 @@ impl Row {
             (Some(docker), Some(stack)) => {
                 let chosen = match self.parse(docker, path, &words) {
                     Ok(matches) if (docker.names_service)(&matches) => stack,
-                    Err(_) if words.iter().any(|word| word.to_str().is_some_and(is_service)) => {
+                    Err(_) if words.iter().any(|word| word.to_str().is_some_and(names_stack)) => {
                         stack
                     }
                     _ => docker,
@@ -241,6 +246,18 @@ fn as_docker_reads_it(argument: Arg) -> Arg {
 /// Returns the row of `name`.
 pub(crate) fn find<'a>(rows: &'a [Row], name: &str) -> Option<&'a Row> {
     rows.iter().find(|row| row.name == name)
+}
+
+#[cfg(test)]
+impl Row {
+    /// Lets clap check the arguments of this verb and of those below it.
+    pub(crate) fn debug_assert(&self) {
+        for action in [self.docker, self.stack].into_iter().flatten() {
+            self.command(action, self.name).debug_assert();
+            self.command(action, self.name).mut_args(as_docker_reads_it).debug_assert();
+        }
+        self.verbs.iter().for_each(Row::debug_assert);
+    }
 }
 
 #[cfg(test)]

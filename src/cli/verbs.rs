@@ -25,6 +25,41 @@ const VERBS: &[Row] = &[
         "config",
         "Read the stack files, check them, and print the merged stack",
     ),
+    Row::family("stack", "Look at the stacks of this machine", stack::list::VERBS),
+    Row::docker::<commands::run::Args>("run", "Create a container and run a program in it"),
+    Row::docker::<commands::create::Args>("create", "Create a container"),
+    Row::docker::<commands::start::Args>("start", "Start containers, or services")
+        .or_stack::<stack::services::start::Args>(),
+    Row::docker::<commands::stop::Args>("stop", "Stop containers, or services")
+        .or_stack::<stack::services::stop::Args>(),
+    Row::docker::<commands::restart::Args>("restart", "Restart containers, or services")
+        .or_stack::<stack::services::restart::Args>(),
+    Row::docker::<commands::kill::Args>("kill", "Send a signal to containers, or services")
+        .or_stack::<stack::services::kill::Args>(),
+    Row::docker::<commands::rm::Args>("rm", "Remove containers, or those of services")
+        .or_stack::<stack::services::rm::Args>(),
+    Row::docker::<commands::pause::Args>("pause", "Let processes stand still")
+        .or_stack::<stack::pause::pausing::Args>(),
+    Row::docker::<commands::unpause::Args>("unpause", "Let processes go on")
+        .or_stack::<stack::pause::resuming::Args>(),
+    Row::docker::<commands::exec::Args>("exec", "Run another program in a running container")
+        .or_stack::<stack::exec::Args>(),
+    Row::docker::<commands::attach::Args>("attach", "Join the streams of a running container"),
+    Row::docker::<commands::logs::Args>("logs", "Print what a container, or a stack, wrote")
+        .or_stack::<stack::logs::Args>(),
+    Row::docker::<commands::top::Args>("top", "List the processes of a container, or of a stack")
+        .or_stack::<stack::top::Args>(),
+    Row::docker::<commands::port::Args>("port", "Print what is published, and where")
+        .or_stack::<stack::port::Args>(),
+    Row::docker::<commands::wait::Args>("wait", "Wait until containers end, and print their codes"),
+    Row::docker::<commands::rename::Args>("rename", "Rename a container"),
+    Row::docker::<commands::update::Args>(
+        "update",
+        "Change limits and restart policy of containers",
+    ),
+    Row::stack::<stack::ps::Args>("ps", "List the containers of a stack"),
+    Row::stack::<stack::events::Args>("events", "Print what happens to a stack, as it happens"),
+    Row::stack::<stack::images::Args>("images", "List the images of a stack"),
 ];
 
 /// Carries `name` out.
@@ -107,6 +142,7 @@ mod tests {
     #[test]
     fn the_whole_tree_is_a_command_that_clap_accepts() {
         help().debug_assert();
+        VERBS.iter().for_each(Row::debug_assert);
     }
 
     #[test]

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use tokio::sync::broadcast;
+
 use crate::engine::config::Config;
 use crate::engine::containers::{Handle, execs::Execs};
 use crate::engine::error::EngineError;
-use crate::engine::events::{Actor, Bus, Event};
+use crate::engine::events::{Actor, Bus, Event, Query};
+use crate::engine::images::Images;
 use crate::engine::lock::RootLock;
 use crate::engine::machine::Machine;
 use crate::engine::networks::Networks;
@@ -31,6 +34,7 @@ pub struct Engine {
     pub(crate) containers: RwLock<BTreeMap<String, Arc<Handle>>>,
     pub(crate) execs: Execs,
     pub(crate) networks: Networks,
+    pub(crate) images: Images,
     pub(crate) stacks: Stacks,
     database: Mutex<Database>,
     _lock: RootLock,
@@ -59,15 +63,17 @@ impl Engine {
         let lock = crate::engine::lock::take(&paths.lock(), &std::process::id().to_string())?;
         let machine = Machine::read(program)?;
         let database = Database::open(&paths.database(), paths.run())?;
+        let past = state::events::since(database.read(), 0)?;
         let store = Arc::new(Store::open(paths.root())?);
         let networks = Networks::open(&paths, &config)?;
         let engine = Arc::new(Self {
             machine,
             store,
-            bus: Bus::new(KEPT_EVENTS as usize),
+            bus: Bus::with_past(KEPT_EVENTS as usize, past),
             containers: RwLock::default(),
             execs: Execs::default(),
             networks,
+            images: Images::default(),
             stacks: Stacks::default(),
             database: Mutex::new(database),
             _lock: lock,
@@ -77,6 +83,8 @@ impl Engine {
         engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;
+        engine.recover_volumes()?;
+        engine.clear_trash()?;
         engine.start_stacks().await?;
         Ok(engine)
     }
@@ -112,6 +120,12 @@ impl Engine {
     fn database(&self) -> MutexGuard<'_, Database> {
         // A panic inside a transaction rolled it back.
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the past events that the query wants, and a receiver of all later ones, to pass through
+    /// [`Query::wants`].
+    pub fn subscribe(&self, query: &Query) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.bus.subscribe(query)
     }
 
     /// Tells everybody what happened, and keeps it for those who ask later.

@@ -5,6 +5,7 @@ use crate::engine::containers::ShimError;
 use crate::engine::lock::LockError;
 use crate::engine::logs::LogError;
 use crate::engine::names::ResolveError;
+use crate::engine::stacks::StackError;
 use crate::engine::state::StateError;
 use crate::engine::translate::TranslateError;
 use crate::images::StoreError;
@@ -40,6 +41,8 @@ pub enum EngineError {
     Log(#[from] LogError),
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error(transparent)]
+    Stack(#[from] StackError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// `doing` is a phrase such as `create the folder /x`.
@@ -78,6 +81,7 @@ pub enum EngineError {
 impl EngineError {
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Stack(error) => error.kind(),
             Self::NoImage { .. }
             | Self::NoContainer { .. }
             | Self::NoExec { .. }
@@ -107,6 +111,17 @@ impl EngineError {
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
+    }
+
+    /// Returns what the user can do, where the message does not say it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Stack(error) => error.hint(),
+            Self::NoImage { reference } => Some(format!(
+                "load it from an archive: bargee load -i FILE, then tag it {reference}"
+            )),
+            _ => None,
+        }
     }
 
     /// Returns the message with all its causes, as clients get it.

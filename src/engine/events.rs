@@ -154,6 +154,13 @@ impl Bus {
         Self { ring: Mutex::new(VecDeque::new()), capacity, sender: broadcast::channel(capacity).0 }
     }
 
+    /// As [`Self::new`], with the events of before the engine's start, oldest first.
+    pub fn with_past(capacity: usize, past: Vec<Event>) -> Self {
+        let spare = past.len().saturating_sub(capacity);
+        let ring = past.into_iter().skip(spare).collect();
+        Self { ring: Mutex::new(ring), ..Self::new(capacity) }
+    }
+
     pub fn publish(&self, event: Event) {
         // A panic elsewhere leaves the ring whole: it is changed by single pushes only.
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);

@@ -43,7 +43,9 @@ pub enum Cause {
     Resumed,
     Unhealthy,
     /// Differs from what we wrote.
-    Drifted,
+    Drifted {
+        changes: Vec<Change>,
+    },
     /// Differs from the file in what can change while it runs.
     LiveChanged {
         changes: Vec<Change>,
@@ -92,7 +94,7 @@ impl fmt::Display for Cause {
             Self::Exited { code } => write!(f, "exited with {code}"),
             Self::Resumed => f.write_str("asked for again"),
             Self::Unhealthy => f.write_str("unhealthy"),
-            Self::Drifted => f.write_str("drifted"),
+            Self::Drifted { changes } => with_changes(f, "drifted", changes),
             Self::LiveChanged { changes } => with_changes(f, "changed", changes),
             Self::DependencyChanged { service } => write!(f, "dependency {service} changes"),
             Self::NeededBy { service } => write!(f, "needed by {service}"),

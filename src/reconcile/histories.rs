@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::cause::Change;
 use super::controller::{Round, round};
 use super::desired::Desired;
 use super::diff::{Policy, plan};
@@ -120,7 +121,11 @@ fn disturb(host: &Simulation) {
         2 => container.health = container.health.map(|_| Health::Unhealthy),
         3 => container.state = State::Removing,
         4 => container.broken = Some("the rootfs is not mounted".to_owned()),
-        5 => container.drifted = Some(Resources::default()),
+        5 => {
+            let change =
+                Change { field: "memory.max".to_owned(), from: None, to: None, origin: None };
+            container.drifted = vec![change];
+        }
         _ => {
             container.state = State::Exited { code: 143, oom: false, at: now };
             container.stopped_by_user = true;

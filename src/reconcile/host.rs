@@ -25,9 +25,6 @@ pub trait Host: Send + Sync {
         stack: &StackName,
         step: &Step,
     ) -> impl Future<Output = Result<(), HostError>> + Send;
-
-    /// Waits on the host's own clock.
-    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// One call to the host. Everything it needs was decided when the plan was made.

@@ -1,12 +1,13 @@
 //! What exists, as plain data: one snapshot of the machine, taken at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::cause::Change;
 use super::desired::{DesiredNetwork, DesiredVolume};
-use crate::spec::container::{ContainerSpec, PortSpec, Resources};
+use crate::spec::container::{ContainerSpec, PortSpec};
 use crate::spec::name::ServiceName;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Observed {
     pub missing_mounts: Vec<String>,
     /// Names of the desired stack's containers, networks or volumes that somebody else owns: name → owner.
     pub foreign_names: BTreeMap<String, String>,
+    /// Replicas that the user stopped and then removed: they stay away until they are asked for again.
+    pub dismissed: BTreeSet<(ServiceName, u32)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,8 +46,10 @@ pub struct ObservedContainer {
     pub health: Option<Health>,
     /// The user asked for it to be stopped; healing leaves it alone.
     pub stopped_by_user: bool,
-    /// Limits as read back from the kernel, when they differ from what we wrote.
-    pub drifted: Option<Resources>,
+    /// Limits that the kernel tells otherwise than right after our own write, which it may have rounded.
+    pub drifted: Vec<Change>,
+    /// The backoff of an unhealthy container: it is not restarted before.
+    pub restart_not_before: Option<SystemTime>,
     /// Missing kernel objects that a re-creation mends (rootfs mount, sandbox).
     pub broken: Option<String>,
     pub networks: Vec<String>,

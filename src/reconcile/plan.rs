@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::SystemTime;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -19,8 +20,12 @@ pub struct Plan {
     graph: DiGraph<Planned, Order>,
     /// What must be mended before any step may run.
     pub problems: Vec<Problem>,
+    /// Problems whose services were left out of the plan, so that the others are healed all the same.
+    pub held: Vec<Problem>,
     /// What the user should know; nothing waits for it.
     pub warnings: Vec<String>,
+    /// When the clock alone makes another plan of this one: a backoff ends.
+    pub again: Option<SystemTime>,
 }
 
 /// A step, and why it is there.
@@ -82,6 +87,7 @@ pub struct PlanLine {
 pub struct PlanDocument {
     pub steps: Vec<PlanLine>,
     pub problems: Vec<Problem>,
+    pub held: Vec<Problem>,
     pub warnings: Vec<String>,
 }
 
@@ -126,6 +132,7 @@ impl Plan {
         PlanDocument {
             steps: steps.collect(),
             problems: self.problems.clone(),
+            held: self.held.clone(),
             warnings: self.warnings.clone(),
         }
     }
@@ -156,6 +163,9 @@ impl fmt::Display for Plan {
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;
         }
+        for problem in &self.held {
+            writeln!(f, "held back: {problem}")?;
+        }
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
@@ -165,32 +175,35 @@ impl fmt::Display for Plan {
 
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.subject)?;
-        match &self.step {
-            Step::CreateNetwork { .. } | Step::CreateVolume { .. } => f.write_str("create")?,
+        write!(f, "{} {}, {}", self.subject, self.step, self.cause)
+    }
+}
+
+/// What is done, as plans print it: `create`, `wait until healthy`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::CreateNetwork { .. } | Step::CreateVolume { .. } => f.write_str("create"),
             Step::RemoveNetwork { .. }
             | Step::RemoveVolume { .. }
-            | Step::RemoveContainer { .. } => {
-                f.write_str("remove")?;
-            }
-            Step::PullImage { .. } => f.write_str("pull")?,
+            | Step::RemoveContainer { .. } => f.write_str("remove"),
+            Step::PullImage { .. } => f.write_str("pull"),
             Step::CreateContainer { name, replica } if *name != replica.container_name => {
-                write!(f, "create as {name}")?;
+                write!(f, "create as {name}")
             }
-            Step::CreateContainer { .. } => f.write_str("create")?,
-            Step::StartContainer { .. } | Step::StartNew { .. } => f.write_str("start")?,
-            Step::StopContainer { .. } => f.write_str("stop")?,
-            Step::RenameContainer { to, .. } => write!(f, "rename to {to}")?,
-            Step::UpdateContainer { .. } => f.write_str("update")?,
-            Step::ConnectNetwork { network, .. } => write!(f, "connect to {network}")?,
-            Step::DisconnectNetwork { network, .. } => write!(f, "disconnect from {network}")?,
+            Step::CreateContainer { .. } => f.write_str("create"),
+            Step::StartContainer { .. } | Step::StartNew { .. } => f.write_str("start"),
+            Step::StopContainer { .. } => f.write_str("stop"),
+            Step::RenameContainer { to, .. } => write!(f, "rename to {to}"),
+            Step::UpdateContainer { .. } => f.write_str("update"),
+            Step::ConnectNetwork { network, .. } => write!(f, "connect to {network}"),
+            Step::DisconnectNetwork { network, .. } => write!(f, "disconnect from {network}"),
             Step::WaitFor { condition, .. } => f.write_str(match condition {
                 Condition::ServiceStarted => "wait until started",
                 Condition::ServiceHealthy => "wait until healthy",
                 Condition::ServiceCompletedSuccessfully => "wait until completed",
-            })?,
+            }),
         }
-        write!(f, ", {}", self.cause)
     }
 }
 
@@ -200,7 +213,9 @@ pub(super) struct Draft {
     steps: Vec<Planned>,
     before: Vec<BTreeMap<usize, Order>>,
     pub(super) problems: Vec<Problem>,
+    pub(super) held: Vec<Problem>,
     pub(super) warnings: Vec<String>,
+    pub(super) again: Option<SystemTime>,
 }
 
 impl Draft {
@@ -251,6 +266,76 @@ impl Draft {
         starts.filter_map(|planned| planned.service.as_ref()).collect()
     }
 
+    /// Takes the steps of `services` out, and those of all whose steps need one of them: a service is
+    /// brought to its end or not touched.
+    pub(super) fn leave_out(&mut self, mut services: BTreeSet<ServiceName>) {
+        let mut gone = BTreeSet::new();
+        loop {
+            let before = gone.len();
+            for (step, planned) in self.steps.iter().enumerate() {
+                let of_service = planned.service.as_ref().is_some_and(|s| services.contains(s));
+                // It would only make room for what is left out itself.
+                let for_service = matches!(&planned.cause, Cause::DependencyChanged { service } if services.contains(service));
+                let needs_gone = self.before[step]
+                    .iter()
+                    .any(|(earlier, order)| *order == Order::Needs && gone.contains(earlier));
+                if !(of_service || for_service || needs_gone) || !gone.insert(step) {
+                    continue;
+                }
+                if !for_service {
+                    services.extend(planned.service.clone());
+                }
+            }
+            if gone.len() == before {
+                break;
+            }
+        }
+        self.retain(|step, _| !gone.contains(&step));
+    }
+
+    /// Takes all starts out, and the waits for them: what is made stays as made.
+    pub(super) fn without_starts(&mut self) {
+        self.retain(|_, planned| {
+            let only_restarts =
+                matches!(planned.cause, Cause::DependencyChanged { .. } | Cause::Unhealthy);
+            !only_restarts
+                && !matches!(
+                    planned.step,
+                    Step::StartContainer { .. } | Step::StartNew { .. } | Step::WaitFor { .. }
+                )
+        });
+    }
+
+    /// Keeps the steps that `keep` wants; what followed one that goes now follows what that one followed.
+    fn retain(&mut self, keep: impl Fn(usize, &Planned) -> bool) {
+        let kept: Vec<bool> =
+            self.steps.iter().enumerate().map(|(step, planned)| keep(step, planned)).collect();
+        for gone in (0..kept.len()).filter(|step| !kept[*step]) {
+            let inherited = std::mem::take(&mut self.before[gone]);
+            for before in &mut self.before {
+                let Some(order) = before.remove(&gone) else { continue };
+                for earlier in inherited.keys() {
+                    before.entry(*earlier).or_insert(order);
+                }
+            }
+        }
+        let mut place = 0;
+        let places: Vec<usize> = kept
+            .iter()
+            .map(|kept| {
+                place += usize::from(*kept);
+                place.saturating_sub(1)
+            })
+            .collect();
+        let mut kept_before = kept.iter();
+        self.before.retain(|_| kept_before.next().copied().unwrap_or_default());
+        for before in &mut self.before {
+            *before = before.iter().map(|(earlier, order)| (places[*earlier], *order)).collect();
+        }
+        let mut kept_steps = kept.iter();
+        self.steps.retain(|_| kept_steps.next().copied().unwrap_or_default());
+    }
+
     /// Numbers the steps: each behind all that come before it, else in the order of their adding.
     pub(super) fn finish(self) -> Plan {
         let mut waiting: Vec<usize> = self.before.iter().map(BTreeMap::len).collect();
@@ -283,6 +368,12 @@ impl Draft {
             }
         }
         assert!(steps.iter().all(Option::is_none), "BUG: the planner ordered steps in a circle");
-        Plan { graph, problems: self.problems, warnings: self.warnings }
+        Plan {
+            graph,
+            problems: self.problems,
+            held: self.held,
+            warnings: self.warnings,
+            again: self.again,
+        }
     }
 }

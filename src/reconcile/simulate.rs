@@ -57,6 +57,7 @@ impl Simulation {
             taken_ports: Vec::new(),
             missing_mounts: Vec::new(),
             foreign_names: BTreeMap::new(),
+            dismissed: Default::default(),
         };
         Self {
             machine: Mutex::new(Machine {
@@ -87,10 +88,6 @@ impl Host for Simulation {
         }
         machine.execute(step)?;
         if fails { Err(refused("injected, after".to_owned())) } else { Ok(()) }
-    }
-
-    async fn sleep(&self, time: Duration) {
-        self.machine().observed.now += time;
     }
 }
 
@@ -158,7 +155,7 @@ impl Machine {
                 let container = self.container(id)?;
                 if let Some(resources) = &change.resources {
                     container.spec.resources = resources.clone();
-                    container.drifted = None;
+                    container.drifted = Vec::new();
                 }
                 container.spec.restart = change.restart.unwrap_or(container.spec.restart);
                 if let Some(ports) = &change.ports {
@@ -208,7 +205,8 @@ impl Machine {
             state: State::Created,
             health: None,
             stopped_by_user: false,
-            drifted: None,
+            drifted: Vec::new(),
+            restart_not_before: None,
             broken: None,
             networks,
         };

@@ -1,5 +1,8 @@
 //! Tests of the binary as a user meets it, a file per theme.
 
 mod config;
+mod containers;
+mod servers;
 mod spec;
+mod stacks;
 mod support;

@@ -2,8 +2,10 @@
 
 mod containers;
 mod exec;
+mod images;
 mod swarm;
 mod system;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ pub(super) fn routes() -> Router<Arc<Engine>> {
     Router::new()
         .merge(containers::routes())
         .merge(exec::routes())
+        .merge(images::routes())
         .merge(system::routes())
         .merge(swarm::routes())
+        .merge(volumes::routes())
 }

@@ -1,8 +1,10 @@
-//! What the Docker API's JSON says: requests as values of `spec`, and the other way round.
+//! The JSON of the Docker Engine API, as clients send and read it.
 
 pub mod create;
 mod host_config;
 pub mod host_config_out;
+pub mod image;
 pub mod lenient;
 pub mod time;
 pub mod update;
+pub mod volume;

@@ -1,3 +1,7 @@
 //! What verbs print: plain text, tables, templates.
 
 pub(crate) mod printer;
+pub(crate) mod size;
+pub(crate) mod table;
+pub(crate) mod template;
+pub(crate) mod time;

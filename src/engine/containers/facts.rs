@@ -5,16 +5,11 @@ use crate::engine::merge::ImageFacts;
 use crate::engine::state::containers::Container;
 use crate::images::config::{HealthConfig, RunConfig};
 use crate::spec::container::Healthcheck;
-use crate::spec::digest::Digest;
 
 impl Engine {
     /// Returns the facts of the container's image; empty ones when the image was removed by force.
     pub(crate) fn image_facts(&self, row: &Container) -> ImageFacts {
-        Digest::try_from(row.image_id.as_str())
-            .ok()
-            .and_then(|id| self.store.config(&id).ok())
-            .map(|config| ImageFacts::from(&config.config))
-            .unwrap_or_default()
+        self.image_of(&row.image_id).map(|image| image.facts.clone()).unwrap_or_default()
     }
 }
 
@@ -28,7 +23,7 @@ impl From<&RunConfig> for ImageFacts {
             workdir: config.working_dir.clone(),
             volumes: config.volumes.keys().cloned().collect(),
             exposed: config.exposed_ports.keys().cloned().collect(),
-            stop_signal: config.stop_signal.clone(),
+            stop_signal: config.stop_signal.clone().filter(|signal| !signal.is_empty()),
             labels: config.labels.clone(),
             healthcheck: config.healthcheck.as_ref().map(Healthcheck::from),
         }

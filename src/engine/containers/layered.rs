@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -40,6 +40,23 @@ pub(crate) enum Found {
     },
 }
 
+/// How far a path leads.
+struct Walk {
+    /// The folders on the way, links resolved; the first is the root.
+    above: Vec<(OsString, Merged)>,
+    end: End,
+}
+
+enum End {
+    /// It is the last folder on the way.
+    Folder,
+    File(Found),
+    /// The names that are missing, the first one last.
+    Missing(Vec<OsString>),
+    /// A file stands where a folder must be.
+    NoFolder,
+}
+
 impl Root {
     /// Opens folders from the top down; one that is missing counts as empty.
     pub(crate) fn open(layers: &[impl AsRef<Path>]) -> io::Result<Self> {
@@ -57,8 +74,45 @@ impl Root {
 
     /// Finds `path` as a process inside would; `None` when it is not there.
     pub(crate) fn find(&self, path: &str) -> io::Result<Option<Found>> {
+        let mut walk = self.walk(path)?;
+        Ok(match walk.end {
+            End::Folder => walk.above.pop().map(|(_, folder)| Found::Folder(folder)),
+            End::File(found) => Some(found),
+            End::Missing(_) | End::NoFolder => None,
+        })
+    }
+
+    /// Makes the folder `path` in `upper`, the uppermost layer of this root, if it is not there, with owners and
+    /// modes of the layers' folders on the way.
+    pub(crate) fn make_folder(&self, upper: &Path, path: &str) -> io::Result<()> {
+        let walk = self.walk(path)?;
+        let missing = match walk.end {
+            End::Folder => return Ok(()),
+            End::Missing(missing) => missing,
+            End::File(_) | End::NoFolder => return Err(Errno::NOTDIR.into()),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut here = rustix::fs::openat(CWD, upper, flags, Mode::empty())?;
+        for (name, like) in walk.above.iter().skip(1) {
+            here = make_and_enter(&here, name)?;
+            if let Some(top) = like.top() {
+                let stat = rustix::fs::fstat(top)?;
+                let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+                rustix::fs::fchown(&here, Some(uid), Some(gid))?;
+                rustix::fs::fchmod(&here, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+            }
+        }
+        for name in missing.iter().rev() {
+            here = make_and_enter(&here, name)?;
+            rustix::fs::fchmod(&here, Mode::from_raw_mode(0o755))?;
+        }
+        Ok(())
+    }
+
+    /// Follows `path` and its links as far as it goes.
+    fn walk(&self, path: &str) -> io::Result<Walk> {
         let mut rest: Vec<OsString> = parts(path.as_ref());
-        let mut above = vec![self.layers.again()?];
+        let mut above = vec![(OsString::new(), self.layers.again()?)];
         let mut links = 0;
         while let Some(name) = rest.pop() {
             if name == ".." {
@@ -67,10 +121,13 @@ impl Root {
                 }
                 continue;
             }
-            let here = above.last().expect("the root stays");
+            let (_, here) = above.last().expect("the root stays");
             match here.look(&name)? {
-                None => return Ok(None),
-                Some(Found::Folder(folder)) => above.push(folder),
+                None => {
+                    rest.push(name);
+                    return Ok(Walk { above, end: End::Missing(rest) });
+                }
+                Some(Found::Folder(folder)) => above.push((name, folder)),
                 Some(Found::File { folder, name, stat }) if is_link(&stat) => {
                     links += 1;
                     if links > MAX_LINKS {
@@ -83,11 +140,13 @@ impl Root {
                     }
                     rest.extend(parts(target));
                 }
-                Some(file) if rest.is_empty() => return Ok(Some(file)),
-                Some(_) => return Ok(None),
+                Some(file) => {
+                    let end = if rest.is_empty() { End::File(file) } else { End::NoFolder };
+                    return Ok(Walk { above, end });
+                }
             }
         }
-        Ok(above.pop().map(Found::Folder))
+        Ok(Walk { above, end: End::Folder })
     }
 
     /// Reads a regular file of at most `limit` bytes; `None` when there is none.
@@ -170,6 +229,15 @@ fn parts(path: &OsStr) -> Vec<OsString> {
     let names = path.as_bytes().split(|byte| *byte == b'/');
     let named = names.filter(|name| !name.is_empty() && *name != b".");
     named.rev().map(|name| OsStr::from_bytes(name).to_owned()).collect()
+}
+
+fn make_and_enter(folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(folder, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
 }
 
 fn is_link(stat: &Stat) -> bool {
@@ -256,6 +324,21 @@ mod tests {
         assert_eq!(text(&root, "/relative").as_deref(), Some("inside"));
         assert_eq!(text(&root, "/x/etc/passwd"), None);
         assert!(root.read("/loop", 1).is_err());
+    }
+
+    #[test]
+    fn a_missing_folder_is_made_in_the_upper_layer_and_never_outside() {
+        let (folder, root) = root(&[&[], &[("srv/app/x", Some("x")), ("f", Some("f"))]]);
+        let (upper, low) = (folder.path().join("upper"), folder.path().join("1"));
+        fs::create_dir(&upper).unwrap();
+        symlink("/srv/../../../srv/app", low.join("link")).unwrap();
+        std::os::unix::fs::chown(low.join("srv/app"), Some(5), Some(6)).unwrap();
+        root.make_folder(&upper, "/link/a/b").unwrap();
+        assert!(upper.join("srv/app/a/b").is_dir());
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs::metadata(upper.join("srv/app")).unwrap().uid(), 5);
+        root.make_folder(&upper, "/srv/app").unwrap();
+        assert!(root.make_folder(&upper, "/f/a").is_err());
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 mod announce;
 pub mod attach;
+mod bundle;
+mod copy_up;
 pub mod create;
+mod devices;
 mod exec_process;
 pub mod execs;
 mod facts;
@@ -13,15 +16,19 @@ mod handle;
 mod health;
 mod layered;
 pub mod lifecycle;
+mod logging;
 pub mod logs;
+mod prepare;
 mod probe;
 mod recovery;
 pub mod remove;
+mod seccomp;
 mod shim;
 pub mod stats;
 pub mod update;
 pub(crate) mod users;
 pub mod view;
 
+pub(crate) use create::random_hex;
 pub use handle::{Handle, Snapshot};
 pub use shim::ShimError;

@@ -257,14 +257,14 @@ impl Raw {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
     use std::time::SystemTime;
 
     use super::*;
     use crate::engine::state::{Database, Durability};
 
-    fn container(id: &str, name: &str) -> Container {
+    pub(in crate::engine::state) fn container(id: &str, name: &str) -> Container {
         Container {
             id: id.into(),
             name: name.into(),

@@ -9,6 +9,7 @@ pub mod containers;
 mod database;
 pub mod events;
 pub mod images;
+pub mod limits;
 pub mod networks;
 pub mod ports;
 pub mod restarts;

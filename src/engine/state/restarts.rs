@@ -55,6 +55,14 @@ pub fn reset(connection: &Connection, subject: &str) -> Result<(), StateError> {
         .map_err(StateError::on("reset a backoff"))
 }
 
+/// Forgets all about something that is gone.
+pub fn delete(connection: &Connection, subject: &str) -> Result<(), StateError> {
+    connection
+        .execute("DELETE FROM restarts WHERE subject = ?", [subject])
+        .map(drop)
+        .map_err(StateError::on("remove a backoff"))
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]

@@ -99,6 +99,35 @@ CREATE TABLE revisions (
     PRIMARY KEY (stack, number)
 ) STRICT, WITHOUT ROWID;
 
+-- Replicas that the user stopped and then removed: the loop of their stack leaves them away.
+CREATE TABLE dismissed (
+    stack TEXT NOT NULL,
+    service TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (stack, service, number)
+) STRICT, WITHOUT ROWID;
+
+-- Here and not in the code of removals, so that whoever removes a stopped container leaves the wish behind.
+CREATE TRIGGER container_dismissed AFTER DELETE ON containers
+WHEN OLD.stopped_by_user AND OLD.stack IS NOT NULL AND OLD.service IS NOT NULL AND NOT OLD.oneoff
+BEGIN
+    INSERT OR IGNORE INTO dismissed (stack, service, number) VALUES (OLD.stack, OLD.service, OLD.number);
+END;
+
+-- What the kernel said of a run's limits right after we wrote them.
+CREATE TABLE limits (
+    container TEXT PRIMARY KEY,
+    incarnation INTEGER NOT NULL,
+    resources TEXT NOT NULL,
+    told TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- No foreign key: its cascade also runs when a row is replaced, this trigger does not.
+CREATE TRIGGER container_limits AFTER DELETE ON containers
+BEGIN
+    DELETE FROM limits WHERE container = OLD.id;
+END;
+
 CREATE TABLE jobs (
     stack TEXT NOT NULL,
     service TEXT NOT NULL,

@@ -3,6 +3,8 @@
 //! What a revision holds is its submitter's business: JSON with sources, used variables, the resolved stack
 //! and the pinned digests, so that a boot needs no environment.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::StateError;
@@ -131,6 +133,65 @@ pub fn revisions(connection: &Connection, stack: &str) -> Result<Vec<Revision>, 
         .map_err(StateError::on("list a stack's revisions"))
 }
 
+/// Returns a stack's newest revision.
+pub fn latest_revision(
+    connection: &Connection,
+    stack: &str,
+) -> Result<Option<Revision>, StateError> {
+    connection
+        .prepare_cached(
+            "SELECT stack, number, digest, content, outcome, created_at FROM revisions WHERE stack = ? \
+             ORDER BY number DESC LIMIT 1",
+        )
+        .and_then(|mut statement| statement.query_row([stack], read_revision).optional())
+        .map_err(StateError::on("read a stack's revision"))
+}
+
+/// Replaces what a revision holds: the digests of images that were pulled for it are known only then.
+pub fn set_content(
+    connection: &Connection,
+    stack: &str,
+    number: u32,
+    digest: &str,
+    content: &str,
+) -> Result<(), StateError> {
+    connection
+        .execute(
+            "UPDATE revisions SET digest = ?, content = ? WHERE stack = ? AND number = ?",
+            params![digest, content, stack, number],
+        )
+        .map(drop)
+        .map_err(StateError::on("write a revision's content"))
+}
+
+/// Returns the replicas, by service and number, that the user stopped and then removed.
+pub fn dismissed(
+    connection: &Connection,
+    stack: &str,
+) -> Result<BTreeSet<(String, u32)>, StateError> {
+    connection
+        .prepare_cached("SELECT service, number FROM dismissed WHERE stack = ?")
+        .and_then(|mut statement| {
+            statement.query_map([stack], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .map_err(StateError::on("list a stack's dismissed replicas"))
+}
+
+/// Forgets that replicas of `service` (of all services when `None`) were dismissed.
+pub fn recall(
+    connection: &Connection,
+    stack: &str,
+    service: Option<&str>,
+) -> Result<(), StateError> {
+    connection
+        .execute(
+            "DELETE FROM dismissed WHERE stack = ?1 AND (?2 IS NULL OR service = ?2)",
+            params![stack, service],
+        )
+        .map(drop)
+        .map_err(StateError::on("forget dismissed replicas"))
+}
+
 /// Records a job that ended well, by the digest of everything it was made of.
 pub fn finish_job(
     connection: &Connection,
@@ -196,6 +257,38 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
     use super::*;
     use crate::engine::state::{Database, Durability};
+
+    #[test]
+    fn only_a_replica_that_was_stopped_before_its_removal_is_dismissed() {
+        use crate::engine::state::containers::{self, Replica};
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = Database::open(&folder.path().join("s"), folder.path()).unwrap();
+        let replica = |service: &str, oneoff| {
+            Some(Replica { stack: "shop".into(), service: service.into(), number: 1, oneoff })
+        };
+        database
+            .write(Durability::Process, |tx| {
+                for (id, stopped, replica) in [
+                    ("stopped", true, replica("web", false)),
+                    ("killed", false, replica("db", false)),
+                    ("run", true, replica("job", true)),
+                    ("alone", true, None),
+                ] {
+                    let row = containers::tests::container(id, id);
+                    containers::put(
+                        tx,
+                        &containers::Container { stopped_by_user: stopped, replica, ..row },
+                    )?;
+                    containers::delete(tx, id)?;
+                }
+                Ok::<_, StateError>(())
+            })
+            .unwrap();
+        let found = dismissed(database.read(), "shop").unwrap();
+        assert_eq!(found, BTreeSet::from([("web".to_owned(), 1)]));
+        recall(database.read(), "shop", Some("web")).unwrap();
+        assert!(dismissed(database.read(), "shop").unwrap().is_empty());
+    }
 
     #[test]
     fn revisions_count_up_and_survive_a_change_of_their_stack() {

@@ -21,28 +21,14 @@ pub enum Down {
 /// that the containers were made with, so that no file is needed.
 pub fn plan_down(observed: &Observed, down: Down) -> Plan {
     let mut draft = Draft::default();
-    let mut stops: BTreeMap<&ServiceName, Vec<usize>> = BTreeMap::new();
+    let order = StopOrder::of(observed);
+    let containers = order.sorted(observed.containers.values());
+    let stops = order.add_stops(&mut draft, &containers);
     let mut removed: BTreeMap<&str, usize> = BTreeMap::new();
-    let order = stop_order(observed);
-    let mut containers: Vec<&ObservedContainer> = observed.containers.values().collect();
-    let position: BTreeMap<&ServiceName, usize> =
-        order.iter().enumerate().map(|(i, n)| (*n, i)).collect();
-    containers.sort_by_key(|container| (position.get(&container.service), container.number));
-    let dependents = dependents(observed, &position);
     for container in containers {
-        let mut needs = Vec::new();
-        if runs(container) {
-            let halt = draft.add(of_container(container, stop(container), &Cause::Requested), []);
-            for dependent in dependents.get(&container.service).into_iter().flatten() {
-                for earlier in stops.get(dependent).into_iter().flatten() {
-                    draft.order(*earlier, halt, Order::After);
-                }
-            }
-            stops.entry(&container.service).or_default().push(halt);
-            needs.push(halt);
-        }
         let remove = Step::RemoveContainer { id: container.id.clone() };
-        let step = draft.add(of_container(container, remove, &Cause::Requested), needs);
+        let stop = stops.get(container.id.as_str()).copied();
+        let step = draft.add(of_container(container, remove, &Cause::Requested), stop);
         removed.insert(&container.id, step);
     }
     for (name, network) in observed.networks.iter().filter(|(_, network)| network.ours) {
@@ -76,36 +62,70 @@ fn removal(subject: String, step: Step) -> Planned {
     Planned { step, cause: Cause::Requested, service: None, subject }
 }
 
-/// Returns the services, dependents first; by name when the labels say nonsense.
-fn stop_order(observed: &Observed) -> Vec<&ServiceName> {
-    let needs = labelled(observed);
-    let pairs = needs.iter().map(|(name, needs)| (*name, needs.iter()));
-    Dependencies::from_pairs(pairs)
-        .stop_order()
-        .map(|order| {
-            order
-                .into_iter()
-                .filter_map(|name| needs.get_key_value(name))
-                .map(|(n, _)| *n)
-                .collect()
-        })
-        .unwrap_or_else(|_| needs.keys().copied().collect())
+/// Who depends on whom, by the labels that the containers were made with.
+pub(super) struct StopOrder<'a> {
+    /// Dependents first.
+    position: BTreeMap<&'a ServiceName, usize>,
+    needs: BTreeMap<&'a ServiceName, BTreeSet<ServiceName>>,
 }
 
-fn dependents<'a>(
-    observed: &'a Observed,
-    position: &BTreeMap<&'a ServiceName, usize>,
-) -> BTreeMap<ServiceName, Vec<&'a ServiceName>> {
-    let mut dependents: BTreeMap<ServiceName, Vec<&ServiceName>> = BTreeMap::new();
-    for (name, needs) in labelled(observed) {
-        for need in needs {
-            // Labels that form a circle give no order: only what comes earlier is waited for.
-            if position.get(name) < position.get(&need) {
-                dependents.entry(need).or_default().push(name);
-            }
-        }
+impl<'a> StopOrder<'a> {
+    /// Reads the labels; by name when they say nonsense.
+    pub(super) fn of(observed: &'a Observed) -> Self {
+        let needs = labelled(observed);
+        let pairs = needs.iter().map(|(name, needs)| (*name, needs.iter()));
+        let order: Vec<&ServiceName> = Dependencies::from_pairs(pairs)
+            .stop_order()
+            .map(|order| {
+                let known = order.into_iter().filter_map(|name| needs.get_key_value(name));
+                known.map(|(name, _)| *name).collect()
+            })
+            .unwrap_or_else(|_| needs.keys().copied().collect());
+        let position = order.into_iter().enumerate().map(|(place, name)| (name, place)).collect();
+        Self { position, needs }
     }
-    dependents
+
+    /// Sorts containers, dependents first.
+    pub(super) fn sorted(
+        &self,
+        containers: impl Iterator<Item = &'a ObservedContainer>,
+    ) -> Vec<&'a ObservedContainer> {
+        let mut containers: Vec<&ObservedContainer> = containers.collect();
+        containers
+            .sort_by_key(|container| (self.position.get(&container.service), container.number));
+        containers
+    }
+
+    /// Stops those of the sorted `containers` that run, each behind its dependents; returns the steps by id.
+    pub(super) fn add_stops(
+        &self,
+        draft: &mut Draft,
+        containers: &[&'a ObservedContainer],
+    ) -> BTreeMap<&'a str, usize> {
+        let mut stops = BTreeMap::new();
+        let mut by_service: BTreeMap<&ServiceName, Vec<usize>> = BTreeMap::new();
+        for container in containers.iter().copied().filter(|container| runs(container)) {
+            let halt = draft.add(of_container(container, stop(container), &Cause::Requested), []);
+            for dependent in self.dependents(&container.service) {
+                for earlier in by_service.get(dependent).into_iter().flatten() {
+                    draft.order(*earlier, halt, Order::After);
+                }
+            }
+            by_service.entry(&container.service).or_default().push(halt);
+            stops.insert(container.id.as_str(), halt);
+        }
+        stops
+    }
+
+    /// Labels that form a circle give no order: only what comes earlier is waited for.
+    pub(super) fn dependents(&self, service: &ServiceName) -> Vec<&'a ServiceName> {
+        let place = self.position.get(service);
+        let dependents = self
+            .needs
+            .iter()
+            .filter(|(name, needs)| needs.contains(service) && self.position.get(**name) < place);
+        dependents.map(|(name, _)| *name).collect()
+    }
 }
 
 /// Returns what each service depends on, as `com.docker.compose.depends_on` says: `db:condition:restart,…`.

@@ -1,11 +1,13 @@
 //! What becomes of every replica, and which containers go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 use super::{Orphans, Policy, Recreate, changes};
 use crate::reconcile::cause::{Cause, Change};
 use crate::reconcile::desired::{Desired, DesiredReplica, DesiredService};
 use crate::reconcile::observed::{Health, Observed, ObservedContainer, State};
+use crate::reconcile::resolve::shared_namespaces;
 use crate::spec::container::RestartPolicy;
 use crate::spec::name::ServiceName;
 use crate::spec::stack::{Condition, OnUnhealthy};
@@ -28,6 +30,8 @@ pub(super) struct Fates<'a> {
     pub(super) removals: Vec<Removal<'a>>,
     pub(super) divergent: BTreeMap<&'a str, Vec<Change>>,
     pub(super) warnings: Vec<String>,
+    /// When the first backoff ends that an action waits for.
+    pub(super) again: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -125,7 +129,21 @@ fn decide_service<'a>(
             }
         }
         let action = match kept {
-            Some(container) => decide_kept(question, service, replica, container),
+            Some(container) => {
+                match decide_kept(question, service, replica, container, &mut fates.again) {
+                    Action::LeaveAlone => Action::LeaveAlone,
+                    Action::Rebuild { old, cause } => Action::Rebuild { old, cause },
+                    Action::Replace { old, cause } => Action::Replace { old, cause },
+                    other => match lost_namespace(fates, replica) {
+                        Some(service) => Action::Replace {
+                            old: container,
+                            cause: Cause::DependencyChanged { service },
+                        },
+                        None => other,
+                    },
+                }
+            }
+            None if is_dismissed(question, replica) => Action::LeaveAlone,
             None if had_some => Action::Create { cause: missing_or_scaled(question, replica) },
             None => Action::Create { cause: Cause::Missing },
         };
@@ -148,9 +166,9 @@ fn hold(action: Action<'_>) -> Action<'_> {
         Action::Start { container, .. } | Action::Restart { container, .. } => {
             Action::Keep { container }
         }
-        Action::Rebuild { .. } | Action::Keep { .. } | Action::LeaveAlone | Action::Blocked => {
-            action
-        }
+        Action::Rebuild { cause: Cause::NetworkChanged { .. }, .. } => action,
+        Action::Rebuild { old, .. } => Action::Keep { container: old },
+        Action::Keep { .. } | Action::LeaveAlone | Action::Blocked => action,
     }
 }
 
@@ -189,6 +207,7 @@ fn decide_kept<'a>(
     service: &'a DesiredService,
     replica: &'a DesiredReplica,
     container: &'a ObservedContainer,
+    again: &mut Option<SystemTime>,
 ) -> Action<'a> {
     let resumed = question.resumed.contains(&service.name);
     if container.stopped_by_user && !resumed {
@@ -202,18 +221,34 @@ fn decide_kept<'a>(
         return Action::Rebuild { old: container, cause };
     }
     if let Some(cause) = replacement(question, service, replica, container) {
-        return Action::Replace { old: container, cause };
+        // Both can't have one address at a time.
+        return match holds_wanted_address(replica, container) {
+            true => Action::Rebuild { old: container, cause },
+            false => Action::Replace { old: container, cause },
+        };
     }
+    let now = question.observed.now;
     match &container.state {
         State::Created => Action::Start { container, cause: Cause::NotStarted },
         State::Running { .. }
             if container.health == Some(Health::Unhealthy)
                 && service.on_unhealthy == OnUnhealthy::Restart =>
         {
+            if let Some(due) = container.restart_not_before.filter(|due| *due > now && !resumed) {
+                wait_until(again, due);
+                return Action::Keep { container };
+            }
             Action::Restart { container, cause: Cause::Unhealthy }
         }
-        State::Exited { code, .. } => match wants_start(&replica.spec.restart, *code) {
-            true => Action::Start { container, cause: Cause::Exited { code: *code } },
+        State::Exited { code, at, .. } => match wants_start(&replica.spec.restart, *code) {
+            true => {
+                let due = *at + RESTARTER_TURN;
+                if due > now && *at <= now && !resumed {
+                    wait_until(again, due);
+                    return Action::Keep { container };
+                }
+                Action::Start { container, cause: Cause::Exited { code: *code } }
+            }
             false if resumed && (container.stopped_by_user || *code != 0) => {
                 Action::Start { container, cause: Cause::Resumed }
             }
@@ -224,6 +259,40 @@ fn decide_kept<'a>(
             Action::Keep { container }
         }
     }
+}
+
+/// Returns the service whose namespaces `replica` lives in, when its container is made anew: they go with it.
+fn lost_namespace(fates: &Fates<'_>, replica: &DesiredReplica) -> Option<ServiceName> {
+    shared_namespaces(&replica.spec).find_map(|name| {
+        fates.services.values().flat_map(|fate| &fate.replicas).find_map(|(other, action)| {
+            let anew = matches!(
+                action,
+                Action::Create { .. } | Action::Replace { .. } | Action::Rebuild { .. }
+            );
+            (other.container_name == name && anew).then(|| other.service.clone())
+        })
+    })
+}
+
+/// How long the engine's restart policy has the first turn with a container that exited.
+const RESTARTER_TURN: Duration = Duration::from_secs(2);
+
+fn wait_until(again: &mut Option<SystemTime>, due: SystemTime) {
+    *again = Some(again.map_or(due, |earliest| earliest.min(due)));
+}
+
+fn is_dismissed(question: &Question<'_>, replica: &DesiredReplica) -> bool {
+    !question.resumed.contains(&replica.service)
+        && question.observed.dismissed.contains(&(replica.service.clone(), replica.number))
+}
+
+fn holds_wanted_address(replica: &DesiredReplica, container: &ObservedContainer) -> bool {
+    replica.spec.networks.iter().any(|(network, wanted)| {
+        container.spec.networks.get(network).is_some_and(|held| {
+            (wanted.ipv4.is_some() && wanted.ipv4 == held.ipv4)
+                || (wanted.ipv6.is_some() && wanted.ipv6 == held.ipv6)
+        })
+    })
 }
 
 /// An exited container with a limit of tries was given up by who counted them.
@@ -246,8 +315,10 @@ fn replacement(
     }
     match question.policy.recreate {
         Recreate::Never => return None,
-        Recreate::Always => return Some(Cause::Requested),
-        Recreate::Changed => {}
+        Recreate::Always if question.policy.resume.names(&service.name) => {
+            return Some(Cause::Requested);
+        }
+        Recreate::Always | Recreate::Changed => {}
     }
     if container.hash != replica.hash {
         let changes = changes::of_specs(&container.spec, &replica.spec, &service.origins);

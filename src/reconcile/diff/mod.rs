@@ -12,10 +12,12 @@ mod replace;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod verb;
 
 use std::collections::BTreeSet;
 
 pub use down::{Down, plan_down};
+pub use verb::{Verb, plan_verb, restarted_with};
 
 use super::desired::Desired;
 use super::graph::Dependencies;
@@ -29,11 +31,19 @@ pub struct Policy {
     pub resume: Resume,
     pub orphans: Orphans,
     pub recreate: Recreate,
+    pub start: Start,
+    pub problems: Problems,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { resume: Resume::Nothing, orphans: Orphans::Remove, recreate: Recreate::Changed }
+        Self {
+            resume: Resume::Nothing,
+            orphans: Orphans::Remove,
+            recreate: Recreate::Changed,
+            start: Start::Yes,
+            problems: Problems::HoldBack,
+        }
     }
 }
 
@@ -43,7 +53,20 @@ pub enum Resume {
     Nothing,
     /// These and all that they need.
     Services(BTreeSet<ServiceName>),
+    /// These alone.
+    Only(BTreeSet<ServiceName>),
     All,
+}
+
+impl Resume {
+    /// Returns whether `service` itself was asked for, not as somebody's dependency.
+    fn names(&self, service: &ServiceName) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Services(services) | Self::Only(services) => services.contains(service),
+            Self::All => true,
+        }
+    }
 }
 
 /// What becomes of containers whose service is gone from the file.
@@ -58,7 +81,24 @@ pub enum Orphans {
 pub enum Recreate {
     Changed,
     Never,
+    /// All of the services that the user named.
     Always,
+}
+
+/// Whether containers start, or are only made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Yes,
+    No,
+}
+
+/// What a problem does to the rest of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problems {
+    /// Nothing may run: whoever asked for a change gets all of it or none.
+    Refuse,
+    /// The services that it concerns wait, the others are healed.
+    HoldBack,
 }
 
 /// Returns what makes the machine as `desired` says.
@@ -76,6 +116,9 @@ pub fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> Plan {
     let resumed = match &policy.resume {
         Resume::Nothing => BTreeSet::new(),
         Resume::Services(services) => graph.with_dependencies(services),
+        Resume::Only(services) => {
+            desired.services.keys().filter(|name| services.contains(*name)).collect()
+        }
         Resume::All => desired.services.keys().collect(),
     };
     let mut draft = Draft::default();
@@ -91,6 +134,14 @@ pub fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> Plan {
     }
     planner.remove_networks();
     let mut draft = planner.into_draft();
+    draft.again = fates.again;
     preflight::check(desired, observed, &mut draft);
+    if policy.problems == Problems::HoldBack {
+        draft.leave_out(preflight::concerned(desired, &draft));
+        draft.held = std::mem::take(&mut draft.problems);
+    }
+    if policy.start == Start::No {
+        draft.without_starts();
+    }
     draft.finish()
 }

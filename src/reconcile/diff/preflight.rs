@@ -7,6 +7,7 @@ use crate::reconcile::host::Step;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::{Draft, Problem};
 use crate::spec::container::{MountKind, PortSpec, Protocol};
+use crate::spec::name::ServiceName;
 
 /// Adds the problems of `draft`'s steps to it.
 pub(super) fn check(desired: &Desired, observed: &Observed, draft: &mut Draft) {
@@ -24,6 +25,45 @@ pub(super) fn check(desired: &Desired, observed: &Observed, draft: &mut Draft) {
         }
     }
     draft.problems.extend(problems);
+}
+
+/// Returns the services that can't be brought up because of the problems of `draft`.
+pub(super) fn concerned(desired: &Desired, draft: &Draft) -> BTreeSet<ServiceName> {
+    let mut services = BTreeSet::new();
+    let using = |uses: &dyn Fn(&DesiredService) -> bool| {
+        let users = desired.services.values().filter(|service| uses(service));
+        users.map(|service| service.name.clone()).collect::<Vec<_>>()
+    };
+    for problem in &draft.problems {
+        match problem {
+            Problem::Cycle { services: all } => services.extend(all.iter().cloned()),
+            Problem::PortTaken { service, .. }
+            | Problem::ImageMissing { service, .. }
+            | Problem::ImageNotBuilt { service, .. }
+            | Problem::MountMissing { service, .. }
+            | Problem::StartFirstImpossible { service, .. } => _ = services.insert(service.clone()),
+            Problem::NetworkMissing { name } => services.extend(using(&|s| uses_network(s, name))),
+            Problem::VolumeMissing { name } => services.extend(using(&|s| uses_volume(s, name))),
+            Problem::NameTaken { name, .. } => {
+                let named = |service: &DesiredService| {
+                    service.replicas.iter().any(|replica| replica.container_name == *name)
+                        || uses_network(service, name)
+                        || uses_volume(service, name)
+                };
+                services.extend(using(&named));
+            }
+        }
+    }
+    services
+}
+
+fn uses_network(service: &DesiredService, name: &str) -> bool {
+    service.replicas.iter().any(|replica| replica.spec.networks.contains_key(name))
+}
+
+fn uses_volume(service: &DesiredService, name: &str) -> bool {
+    let mut mounts = service.replicas.iter().flat_map(|replica| &replica.spec.mounts);
+    mounts.any(|mount| matches!(&mount.kind, MountKind::Volume { name: Some(volume), .. } if volume == name))
 }
 
 fn new_name(step: &Step) -> Option<&str> {

@@ -103,7 +103,10 @@ impl<'a> Planner<'a> {
         // Another container of ours may still have the name: the one of a service that was renamed.
         let freed = self.freed.get(turn.replica.container_name.as_str()).copied();
         let rename = Step::RenameContainer { from: name_beside(turn.old, &to), to };
-        self.draft.add(of_replica(turn.replica, rename, turn.cause), needs.into_iter().chain(freed))
+        let needs = needs.into_iter().chain(freed);
+        let rename = self.draft.add(of_replica(turn.replica, rename, turn.cause), needs);
+        self.made.insert(&turn.replica.container_name, rename);
+        rename
     }
 
     fn until_healthy(
@@ -155,6 +158,20 @@ impl<'a> Planner<'a> {
             let shared = replica.spec.mounts.iter().find(|mount| {
                 !mount.read_only && matches!(mount.kind, MountKind::Volume { name: Some(_), .. })
             });
+            // Several replicas write it at once anyway: then the file says that it is shared.
+            if let Some(mount) = shared
+                && service.replicas.len() == 1
+            {
+                let problem = Problem::StartFirstImpossible {
+                    service: service.name.clone(),
+                    obstacle: format!(
+                        "a volume that old and new would both write ({})",
+                        mount.target
+                    ),
+                };
+                self.draft.problems.push(problem);
+                return;
+            }
             if let Some(mount) = shared {
                 let warning = format!(
                     "{}: old and new both write {} for a while",

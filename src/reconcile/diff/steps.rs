@@ -10,6 +10,7 @@ use crate::reconcile::desired::{Desired, DesiredReplica, DesiredService};
 use crate::reconcile::host::{LiveChange, Step};
 use crate::reconcile::observed::{Health, Observed, ObservedContainer, State};
 use crate::reconcile::plan::{Draft, Order, Planned, Problem};
+use crate::reconcile::resolve::needed_containers;
 use crate::spec::container::{MountKind, NetworkMode};
 use crate::spec::name::ServiceName;
 use crate::spec::stack::{Condition, PullPolicy};
@@ -30,6 +31,8 @@ pub(super) struct Planner<'a> {
     removed: BTreeMap<&'a str, usize>,
     /// By name of a container, the step after which the name is free.
     pub(super) freed: BTreeMap<&'a str, usize>,
+    /// By name of a container, the step after which the new one has it.
+    pub(super) made: BTreeMap<&'a str, usize>,
     /// By service, the steps after which its new containers are up.
     pub(super) ready: BTreeMap<&'a ServiceName, Vec<usize>>,
     /// By service, the stops of containers that are replaced.
@@ -56,6 +59,7 @@ impl<'a> Planner<'a> {
             pulls: BTreeMap::new(),
             removed: BTreeMap::new(),
             freed: BTreeMap::new(),
+            made: BTreeMap::new(),
             ready: BTreeMap::new(),
             stops: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -179,9 +183,16 @@ impl<'a> Planner<'a> {
             _ => None,
         }));
         needs.extend(self.freed.get(name).copied());
+        needs.extend(
+            needed_containers(&replica.spec).filter_map(|other| self.made.get(other).copied()),
+        );
         let create =
             Step::CreateContainer { name: name.to_owned(), replica: Box::new(replica.clone()) };
-        self.draft.add(of_replica(replica, create, cause), needs)
+        let create = self.draft.add(of_replica(replica, create, cause), needs);
+        if name == replica.container_name {
+            self.made.insert(&replica.container_name, create);
+        }
+        create
     }
 
     fn pull(&mut self, service: &'a DesiredService, replica: &'a DesiredReplica) -> Option<usize> {
@@ -337,13 +348,15 @@ impl<'a> Planner<'a> {
                     network: network.clone(),
                     endpoint: endpoint.clone(),
                 };
-                let planned = of_replica(replica, step, &Cause::Drifted);
+                let planned = of_replica(replica, step, &Cause::Drifted { changes: Vec::new() });
                 steps.push(self.draft.add(planned, self.networks.get(network.as_str()).copied()));
             }
             for network in container.networks.iter().filter(|name| !wanted.contains_key(*name)) {
                 let step =
                     Step::DisconnectNetwork { id: container.id.clone(), network: network.clone() };
-                let step = self.draft.add(of_replica(replica, step, &Cause::Drifted), []);
+                let step = self
+                    .draft
+                    .add(of_replica(replica, step, &Cause::Drifted { changes: Vec::new() }), []);
                 self.disconnects.entry(network).or_default().push(step);
             }
         }
@@ -359,7 +372,7 @@ impl<'a> Planner<'a> {
         let (from, to) = (&container.spec, &replica.spec);
         let mut changed =
             changes::of_values("resources", &from.resources, &to.resources, &service.origins);
-        let resources = !changed.is_empty() || container.drifted.is_some();
+        let resources = !changed.is_empty() || !container.drifted.is_empty();
         let restart = from.restart != to.restart;
         if restart {
             changed.extend(changes::of_values(
@@ -382,7 +395,7 @@ impl<'a> Planner<'a> {
             ports: ports.then(|| to.ports.clone()),
         };
         let cause = if changed.is_empty() {
-            Cause::Drifted
+            Cause::Drifted { changes: container.drifted.clone() }
         } else {
             Cause::LiveChanged { changes: changed }
         };

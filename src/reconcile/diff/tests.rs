@@ -1,7 +1,7 @@
 //! Whole printed plans.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{Down, Policy, plan, plan_down};
+use super::{Down, Policy, Problems, plan, plan_down};
 use crate::reconcile::controller::round;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::histories::{depends, name, resolve, service, stack};
@@ -81,7 +81,9 @@ fn a_missing_image_that_must_not_be_pulled_is_a_problem() {
     let mut stack = shop();
     stack.services.remove(&name("web"));
     stack.services.get_mut(&name("db")).unwrap().pull_policy = PullPolicy::Never;
-    let plan = next(&Simulation::new(1), &stack);
+    let policy = Policy { problems: Problems::Refuse, ..Policy::default() };
+    let machine = Simulation::new(1).machine().observed.clone();
+    let plan = plan(&resolve(&stack), &machine, &policy).to_string();
     assert!(
         plan.ends_with(
             "problem: db: image app is not here and its pull policy forbids to pull it\n"
@@ -96,9 +98,9 @@ fn dependents_stop_first_when_a_stack_goes() {
     assert_eq!(
         plan.to_string(),
         "[] #1 web.1 stop, requested\n\
-         [1] #2 web.1 remove, requested\n\
-         [1] #3 db.1 stop, requested\n\
-         [3] #4 db.1 remove, requested\n\
-         [2 4] #5 network shop_default remove, requested\n"
+         [1] #2 db.1 stop, requested\n\
+         [1] #3 web.1 remove, requested\n\
+         [2] #4 db.1 remove, requested\n\
+         [3 4] #5 network shop_default remove, requested\n"
     );
 }

@@ -127,6 +127,14 @@ impl Cgroup {
         events::remove(self)
     }
 
+    /// Removes the cgroup wherever nothing is in it or below it, and waits for nothing.
+    pub fn remove_if_empty(&self) {
+        for dir in self.dirs() {
+            // Whoever is still in it removes it later.
+            let _ = fs::remove_dir(dir);
+        }
+    }
+
     /// Returns the directory below each mount, version 2 last.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         let mut dirs: Vec<PathBuf> =

@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod files;
 mod group;
+mod limits;
 mod roots;
 mod stats;
 mod v1;

@@ -120,31 +120,25 @@ impl Engine {
     pub(super) fn rest_later(self: &Arc<Self>, handle: &Arc<Handle>) {
         let (engine, handle) = (Arc::clone(self), Arc::clone(handle));
         tokio::spawn(async move {
-            let verb = handle.verb.lock().await;
+            let _verb = handle.verb.lock().await;
             let row = handle.row();
             if row.phase != Phase::Exited {
                 return;
             }
             if row.spec.auto_remove {
-                drop(verb);
-                engine.remove_exited(handle.id()).await;
+                engine.remove_exited(&handle).await;
             } else if let Err(error) = engine.shut_shim(&handle).await {
                 tracing::warn!(container = handle.id(), error = error.full(), "a shim stays");
             }
         });
     }
 
-    /// Removes a container that asked for it, after the verb that goes on has ended.
-    pub(super) fn remove_later(self: &Arc<Self>, id: &str) {
-        let (engine, id) = (Arc::clone(self), id.to_owned());
-        tokio::spawn(async move { engine.remove_exited(&id).await });
-    }
-
-    async fn remove_exited(self: &Arc<Self>, id: &str) {
+    /// Removes a container that asked for it. The caller holds the lock.
+    pub(super) async fn remove_exited(self: &Arc<Self>, handle: &Arc<Handle>) {
         let options = RemoveOptions { force: false, volumes: true };
-        if let Err(error) = self.remove_container(id, options).await {
+        if let Err(error) = self.remove_locked(handle, options).await {
             tracing::warn!(
-                container = id,
+                container = handle.id(),
                 error = error.full(),
                 "a container is not removed after its exit"
             );

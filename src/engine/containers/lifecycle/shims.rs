@@ -68,6 +68,15 @@ impl Engine {
         }
     }
 
+    /// Removes the cgroup that the containers of this root lie in, after the last of them went.
+    pub(in crate::engine::containers) fn leave_cgroups(&self) {
+        if self.handles().is_empty()
+            && let Ok(parent) = Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent())
+        {
+            parent.remove_if_empty();
+        }
+    }
+
     /// Opens the container's cgroup, if it is there.
     pub(in crate::engine::containers) fn cgroup(&self, id: &str) -> Option<Cgroup> {
         let path = cgroup_path(&self.paths.container(id))?;

@@ -41,7 +41,7 @@ impl Engine {
         })?;
         let started = self.start_locked(handle).await;
         if started.is_err() && handle.row().spec.auto_remove {
-            self.remove_later(handle.id());
+            self.remove_exited(handle).await;
         }
         started
     }

@@ -35,7 +35,7 @@ pub(crate) struct Shim {
     requests: mpsc::UnboundedSender<Asked>,
     /// It was told to go: its end is nobody's business.
     leaving: Arc<AtomicBool>,
-    tasks: [AbortHandle; 2],
+    connection: AbortHandle,
 }
 
 /// A request and where its reply goes.
@@ -121,11 +121,10 @@ impl Shim {
             execs,
             leaving: Arc::clone(&leaving),
         };
-        let tasks = [
-            tokio::spawn(connection.serve(stream)).abort_handle(),
-            tokio::spawn(follow(happenings)).abort_handle(),
-        ];
-        Ok(Arc::new(Self { run: run.to_owned(), pid, start_time, requests, leaving, tasks }))
+        let connection = tokio::spawn(connection.serve(stream)).abort_handle();
+        // It ends with the connection, and never in the middle of what it does.
+        tokio::spawn(follow(happenings));
+        Ok(Arc::new(Self { run: run.to_owned(), pid, start_time, requests, leaving, connection }))
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -185,7 +184,7 @@ impl Drop for Shim {
     fn drop(&mut self) {
         // One that leaves is still to be reaped.
         if !self.leaving.load(Ordering::Acquire) {
-            self.tasks.iter().for_each(AbortHandle::abort);
+            self.connection.abort();
         }
     }
 }

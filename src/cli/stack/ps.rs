@@ -1,0 +1,225 @@
+//! `bargee ps` on a stack: its containers, in compose's columns.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::choose::{self, ByName};
+use super::containers::{Found, select};
+use super::requests;
+use super::tell;
+use crate::cli::error::CliError;
+use crate::cli::exit;
+use crate::cli::global::Global;
+use crate::cli::output::printer;
+use crate::cli::output::table::Table;
+use crate::cli::output::template::Template;
+use crate::cli::output::time::ago;
+use crate::cli::verb::Verb;
+use crate::diagnostic::escape_controls;
+
+/// Longest command that the table shows, in characters.
+const MAX_COMMAND: usize = 20;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    by_name: ByName,
+    /// SERVICE, SERVICE.N or STACK/SERVICE[.N] [default: all services]
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    /// Show containers that do not run, and one-off ones, too
+    #[arg(short, long)]
+    all: bool,
+    /// Print the containers' ids alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print the services' names alone
+    #[arg(long = "services", conflicts_with = "quiet")]
+    only_services: bool,
+    /// Only containers of this state: status=running; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Only containers of this state; may be repeated
+    #[arg(long, value_name = "STATE")]
+    status: Vec<String>,
+    /// table, json, or a template over the fields of json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: String,
+    /// Show commands and ids whole
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+impl Verb for Args {
+    async fn run(self, global: &Global) -> Result<u8, CliError> {
+        let states = self.states()?;
+        let chosen = choose::choose(global, &self.by_name, &self.services)?;
+        let client = global.connect().await?;
+        let view = requests::view(&client, &chosen.stack).await?;
+        let mut found = select(&view, &chosen)?;
+        found.retain(|container| {
+            let replica = container.replica;
+            let state = replica.state.as_str();
+            let live = matches!(state, "running" | "paused" | "restarting") && !replica.oneoff;
+            let asked = states.is_empty() || states.iter().any(|asked| asked == state);
+            asked && (live || self.all || !states.is_empty())
+        });
+        printer::print(&self.text(&view.name, &found)?)?;
+        Ok(exit::OK)
+    }
+
+    fn targets(&self) -> &[String] {
+        &self.services
+    }
+}
+
+impl Args {
+    fn states(&self) -> Result<Vec<String>, CliError> {
+        let mut states = self.status.clone();
+        for filter in &self.filter {
+            match filter.split_once('=') {
+                Some(("status", state)) => states.push(state.to_owned()),
+                _ => {
+                    let hint = "this one is known: status=running";
+                    return Err(tell::refuse(
+                        &format!("--filter {filter}: unknown filter"),
+                        Some(hint),
+                    ));
+                }
+            }
+        }
+        Ok(states)
+    }
+
+    fn text(&self, stack: &str, found: &[Found<'_>]) -> Result<String, CliError> {
+        let lines = |lines: &mut dyn Iterator<Item = &str>| -> String {
+            lines.map(|line| format!("{}\n", escape_controls(line))).collect()
+        };
+        if self.quiet {
+            return Ok(lines(&mut found.iter().map(|container| container.replica.id.as_str())));
+        }
+        if self.only_services {
+            let names: BTreeSet<&str> =
+                found.iter().map(|container| container.service.name.as_str()).collect();
+            return Ok(lines(&mut names.into_iter()));
+        }
+        match self.format.as_str() {
+            "table" => Ok(self.table(found, Timestamp::now()).to_string()),
+            "json" => Ok(found
+                .iter()
+                .map(|container| format!("{}\n", fields(stack, container)))
+                .collect()),
+            template => {
+                let template = Template::parse(template)?;
+                let mut text = String::new();
+                for container in found {
+                    text.push_str(&template.render(&fields(stack, container))?);
+                    text.push('\n');
+                }
+                Ok(text)
+            }
+        }
+    }
+
+    fn table(&self, found: &[Found<'_>], now: Timestamp) -> Table {
+        let mut table =
+            Table::new(["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"]);
+        for Found { service, replica } in found {
+            let created = Timestamp::from_nanosecond(i128::from(replica.created_at));
+            table.row([
+                replica.container.clone(),
+                service.image.clone(),
+                format!("\"{}\"", self.shortened(&replica.command)),
+                service.name.clone(),
+                created.map_or_else(|_| String::new(), |created| ago(created, now)),
+                replica.status.clone(),
+                replica.ports.join(", "),
+            ]);
+        }
+        table
+    }
+
+    fn shortened(&self, command: &str) -> String {
+        if self.no_trunc || command.chars().count() <= MAX_COMMAND {
+            return command.to_owned();
+        }
+        command.chars().take(MAX_COMMAND - 1).chain(['…']).collect()
+    }
+}
+
+/// One container with compose's field names, and ours behind them.
+fn fields(stack: &str, Found { service, replica }: &Found<'_>) -> Value {
+    json!({
+        "ID": replica.id,
+        "Name": replica.container,
+        "Image": service.image,
+        "Command": replica.command,
+        "Project": stack,
+        "Service": service.name,
+        "Created": replica.created_at / 1_000_000_000,
+        "State": replica.state,
+        "Status": replica.status,
+        "Health": replica.health.clone().unwrap_or_default(),
+        "ExitCode": replica.exit_code.unwrap_or(0),
+        "Ports": replica.ports.join(", "),
+        "Number": replica.number,
+        "OneOff": replica.oneoff,
+        "OOMKilled": replica.oom,
+        "Restarts": replica.restarts,
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::protocol::{ReplicaView, ServiceView};
+
+    fn args(format: &str) -> Args {
+        Args {
+            by_name: ByName::default(),
+            services: Vec::new(),
+            all: false,
+            quiet: false,
+            only_services: false,
+            filter: Vec::new(),
+            status: Vec::new(),
+            format: format.to_owned(),
+            no_trunc: false,
+        }
+    }
+
+    #[test]
+    fn the_table_has_compose_s_columns() {
+        let service =
+            ServiceView { name: "web".into(), image: "nginx".into(), ..ServiceView::default() };
+        let replica = ReplicaView {
+            container: "shop-web-1".into(),
+            command: "/docker-entrypoint.sh nginx -g".into(),
+            status: "Up 2 minutes (healthy)".into(),
+            ports: vec!["0.0.0.0:80->80/tcp".into(), "[::]:80->80/tcp".into()],
+            created_at: 1_000_000_000_000,
+            ..ReplicaView::default()
+        };
+        let found = [Found { service: &service, replica: &replica }];
+        let now = Timestamp::from_second(1120).unwrap();
+        insta::assert_snapshot!(args("table").table(&found, now).to_string(), @r#"
+        NAME         IMAGE     COMMAND                  SERVICE   CREATED         STATUS                   PORTS
+        shop-web-1   nginx     "/docker-entrypoint.…"   web       2 minutes ago   Up 2 minutes (healthy)   0.0.0.0:80->80/tcp, [::]:80->80/tcp
+        "#);
+        let text = args("{{.Name}} {{.Project}}").text("shop", &found).unwrap();
+        assert_eq!(text, "shop-web-1 shop\n");
+        let line: Value =
+            serde_json::from_str(&args("json").text("shop", &found).unwrap()).unwrap();
+        assert_eq!(line["Service"], "web");
+    }
+
+    #[test]
+    fn an_unknown_filter_is_refused() {
+        let with = |filter: &str| Args { filter: vec![filter.into()], ..args("table") };
+        assert_eq!(with("status=exited").states().unwrap(), ["exited"]);
+        assert!(with("label=x").states().is_err());
+    }
+}

@@ -1,0 +1,261 @@
+//! `up` and `plan`: what is submitted is merged into what is stored, planned, stored, and carried out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::StackError;
+use super::keep::LIMIT;
+use super::merge::{Merged, merge};
+use super::report::{Failure, Teller, report};
+use super::revision::{Content, check_owner};
+use crate::engine::core::Engine;
+use crate::engine::error::EngineError;
+use crate::engine::host::{RealHost, host_error, seconds};
+use crate::engine::state::stacks::Outcome;
+use crate::protocol::{ApplyOptions, ApplyRequest, PlanReport, Progress, RecreatePolicy};
+use crate::reconcile::apply::apply;
+use crate::reconcile::controller::{Round, round};
+use crate::reconcile::desired::Desired;
+use crate::reconcile::diff::{Orphans, Policy, Problems, Recreate, Resume, Start, plan};
+use crate::reconcile::plan::Plan;
+use crate::spec::name::ServiceName;
+
+/// A plan that failed is made anew so often before the caller is told; the loop goes on after that.
+const TRIES: usize = 3;
+/// After a success the machine must be as wanted within so many looks.
+const LOOKS: usize = 5;
+
+/// What a request comes to on this machine now.
+struct Prepared {
+    merged: Merged,
+    content: Content,
+    desired: Desired,
+    policy: Policy,
+    plan: Plan,
+}
+
+impl Engine {
+    /// Returns what `apply` would do.
+    pub async fn plan_stack(
+        self: &Arc<Self>,
+        request: ApplyRequest,
+    ) -> Result<PlanReport, EngineError> {
+        let name = request.submission.stack.name.clone();
+        let keeper = self.keeper(name.as_str());
+        let _turn = keeper.turn.lock().await;
+        let prepared = tokio::task::block_in_place(|| self.prepare(&request))?;
+        Ok(report(name.as_str(), &prepared.plan))
+    }
+
+    /// Stores the stack and converges; the stream ends with `Finished`. A reader that goes away stops nothing.
+    pub async fn apply_stack(
+        self: &Arc<Self>,
+        request: ApplyRequest,
+    ) -> Result<mpsc::Receiver<Progress>, EngineError> {
+        let submission = &request.submission;
+        let name = submission.stack.name.as_str();
+        let row = self.stack_row(name)?;
+        check_owner(row.as_ref(), name, &submission.source, request.options.take_over)?;
+        let (mut teller, lines) = Teller::new(name);
+        let engine = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = engine.converge(&request, &mut teller).await;
+            let outcome = match outcome {
+                Ok(scope) if request.options.wait && !request.options.no_start => {
+                    let name = request.submission.stack.name.as_str();
+                    engine.await_stack(name, &scope, request.options.wait_timeout, &teller).await
+                }
+                other => other.map(|_| None),
+            };
+            teller.finish(outcome);
+        });
+        Ok(lines)
+    }
+
+    /// Merges, resolves and plans; nothing is changed.
+    fn prepare(&self, request: &ApplyRequest) -> Result<Prepared, EngineError> {
+        let (submission, options) = (&request.submission, &request.options);
+        let name = submission.stack.name.as_str();
+        let row = self.stack_row(name)?;
+        check_owner(row.as_ref(), name, &submission.source, options.take_over)?;
+        let stored = self.stored_stack(name)?;
+        let present: BTreeSet<ServiceName> = self
+            .handles()
+            .iter()
+            .filter_map(|handle| handle.row().replica.clone())
+            .filter(|replica| replica.stack == name && !replica.oneoff)
+            .filter_map(|replica| ServiceName::try_from(replica.service).ok())
+            .collect();
+        let before = stored.as_ref().map(|stored| stored.stack());
+        let merged = merge(before, &submission.stack, options, &present)?;
+        let mut images = self.current_images(&merged.stack);
+        if let Some(stored) = &stored {
+            // What was not asked for keeps the image that it has, wherever its tag points by now.
+            let services = merged.stack.services.values();
+            let asked: BTreeSet<&String> = services
+                .filter(|service| merged.resumed.contains(&service.name))
+                .map(|service| &service.container.image)
+                .collect();
+            for (image, id) in &stored.content.images {
+                if !asked.contains(image) && images.contains_key(image) {
+                    images.insert(image.clone(), id.clone());
+                }
+            }
+        }
+        let mut submission = submission.clone();
+        submission.stack = merged.stack.clone();
+        let content = Content { submission, images };
+        let desired = Desired::resolve(&content.submission.stack, &content.images);
+        let observed = self.observe_stack(name, Some(&desired))?;
+        let policy = policy(options, merged.resume.clone());
+        let plan = plan(&desired, &observed, &policy);
+        Ok(Prepared { merged, content, desired, policy, plan })
+    }
+
+    /// Returns the services that were asked for, once the machine is as wanted.
+    async fn converge(
+        self: &Arc<Self>,
+        request: &ApplyRequest,
+        teller: &mut Teller,
+    ) -> Result<Vec<ServiceName>, Failure> {
+        let name = request.submission.stack.name.as_str();
+        let keeper = self.keeper(name);
+        let mut turn = keeper.turn.lock().await;
+        let prepared = tokio::task::block_in_place(|| self.prepare(request))?;
+        teller.plan(&prepared.plan);
+        if !prepared.plan.problems.is_empty() {
+            return Err(Failure::of_problems(&prepared.plan));
+        }
+        let resumed = &prepared.merged.resumed;
+        let take_over = request.options.take_over;
+        let number = self.store_stack(&prepared.content, resumed, take_over)?;
+        turn.heals.forget();
+        let mut host = RealHost::new(self);
+        host.grace = seconds(request.options.timeout);
+        host.stays_created = request.options.no_start;
+        let outcome = self.carry_out(&host, &prepared, teller).await;
+        let word = if outcome.is_ok() { Outcome::Good } else { Outcome::Bad };
+        self.set_outcome(name, number, word).map_err(EngineError::from)?;
+        self.pin_missing(number, prepared.content)?;
+        match &outcome {
+            Ok(()) => self.tell_stack(name, "converged", &[("revision", &number.to_string())]),
+            Err(failure) => self.tell_stack(name, "failed", &[("error", &failure.message)]),
+        }
+        // Whatever is not as wanted yet is the loop's from here on.
+        self.start_loop(name, &mut turn);
+        outcome.map(|()| prepared.merged.resumed)
+    }
+
+    /// Applies the plan, and plans anew until nothing is left or trying again can't help.
+    async fn carry_out(
+        self: &Arc<Self>,
+        host: &RealHost,
+        prepared: &Prepared,
+        teller: &mut Teller,
+    ) -> Result<(), Failure> {
+        let Prepared { desired, policy, plan, .. } = prepared;
+        if plan.is_empty() {
+            return Ok(());
+        }
+        let name = &desired.name;
+        let mut report = apply(host, name, plan, LIMIT, |event| teller.step(event)).await;
+        let mut failure = (!report.is_success()).then(|| Failure::of_report(plan, &report));
+        let mut failures = usize::from(failure.is_some());
+        for _ in 0..LOOKS {
+            let hopeless = report.failed.iter().any(|(_, error)| error.permanent);
+            if let Some(failure) = failure.take_if(|_| hopeless || failures >= TRIES) {
+                return Err(failure);
+            }
+            // What failed is tried as it was asked for; after a success only what still differs counts.
+            let again = match failures {
+                0 => Policy { resume: Resume::Nothing, ..later(policy) },
+                _ => later(policy),
+            };
+            match round(host, desired, &again, LIMIT, |notice| teller.notice(notice)).await {
+                Round::Settled(_) => return failure.map_or(Ok(()), Err),
+                Round::Blind(error) => return Err(error.into()),
+                Round::Applied { plan, report: next } => {
+                    if !plan.problems.is_empty() {
+                        return Err(Failure::of_problems(&plan));
+                    }
+                    failure = (!next.is_success()).then(|| Failure::of_report(&plan, &next));
+                    failures += usize::from(failure.is_some());
+                    report = next;
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Pins the images that were pulled on the way.
+    fn pin_missing(&self, number: u32, mut content: Content) -> Result<(), EngineError> {
+        let now = self.current_images(&content.submission.stack);
+        let before = content.images.len();
+        for (reference, id) in now {
+            content.images.entry(reference).or_insert(id);
+        }
+        if content.images.len() > before {
+            self.pin_images(number, &content)?;
+        }
+        Ok(())
+    }
+
+    /// Brings services of a stored stack up as `up` does, without a new revision: `start`.
+    pub(super) async fn resume_services(
+        self: &Arc<Self>,
+        name: &str,
+        words: &[String],
+        no_deps: bool,
+        teller: &mut Teller,
+    ) -> Result<Option<String>, Failure> {
+        let keeper = self.keeper(name);
+        let mut turn = keeper.turn.lock().await;
+        let stored = self.stored_stack(name)?;
+        let stored = stored
+            .ok_or_else(|| EngineError::from(StackError::NoStack { name: name.to_owned() }))?;
+        let options = ApplyOptions { services: words.to_vec(), no_deps, ..ApplyOptions::default() };
+        let merged = merge(Some(stored.stack()), stored.stack(), &options, &BTreeSet::new())
+            .map_err(EngineError::from)?;
+        let host = RealHost::new(self);
+        let desired = stored.desired();
+        let policy = policy(&options, merged.resume.clone());
+        let observed = tokio::task::block_in_place(|| self.observe_stack(name, Some(&desired)))
+            .map_err(host_error)?;
+        let plan = plan(&desired, &observed, &policy);
+        teller.plan(&plan);
+        if !plan.problems.is_empty() {
+            return Err(Failure::of_problems(&plan));
+        }
+        self.store_stack(&stored.content, &merged.resumed, false)?;
+        turn.heals.forget();
+        let prepared = Prepared { merged, content: stored.content, desired, policy, plan };
+        let outcome = self.carry_out(&host, &prepared, teller).await;
+        self.start_loop(name, &mut turn);
+        outcome.map(|()| None)
+    }
+}
+
+fn policy(options: &ApplyOptions, resume: Resume) -> Policy {
+    Policy {
+        resume,
+        orphans: Orphans::Remove,
+        recreate: match options.recreate {
+            RecreatePolicy::Changed => Recreate::Changed,
+            RecreatePolicy::Never => Recreate::Never,
+            RecreatePolicy::Always => Recreate::Always,
+        },
+        start: if options.no_start { Start::No } else { Start::Yes },
+        problems: Problems::Refuse,
+    }
+}
+
+/// Of the looks after the first one: nothing is replaced twice.
+fn later(policy: &Policy) -> Policy {
+    let recreate = match policy.recreate {
+        Recreate::Always => Recreate::Changed,
+        other => other,
+    };
+    Policy { recreate, ..policy.clone() }
+}
