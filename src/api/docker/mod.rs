@@ -3,6 +3,7 @@
 mod containers;
 mod exec;
 mod images;
+mod networks;
 mod swarm;
 mod system;
 mod volumes;
@@ -21,5 +22,6 @@ pub(super) fn routes() -> Router<Arc<Engine>> {
         .merge(images::routes())
         .merge(system::routes())
         .merge(swarm::routes())
+        .merge(networks::routes())
         .merge(volumes::routes())
 }

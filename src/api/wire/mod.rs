@@ -5,6 +5,7 @@ mod host_config;
 pub mod host_config_out;
 pub mod image;
 pub mod lenient;
+pub mod network;
 pub mod time;
 pub mod update;
 pub mod volume;
