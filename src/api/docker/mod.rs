@@ -1,5 +1,6 @@
 //! The Docker Engine API, a family a file. Its reference: <https://docs.docker.com/reference/api/engine/>, v1.51.
 
+mod networks;
 mod swarm;
 mod system;
 
@@ -11,5 +12,5 @@ use crate::engine::Engine;
 
 /// The routes of all families.
 pub(super) fn routes() -> Router<Arc<Engine>> {
-    Router::new().merge(system::routes()).merge(swarm::routes())
+    Router::new().merge(system::routes()).merge(swarm::routes()).merge(networks::routes())
 }

@@ -3,3 +3,4 @@
 pub mod create;
 mod host_config;
 pub mod lenient;
+pub mod network;
