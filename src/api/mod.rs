@@ -10,4 +10,5 @@ pub mod query;
 mod route;
 pub mod server;
 mod stacks;
+mod transfer;
 pub mod wire;

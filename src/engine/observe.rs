@@ -112,8 +112,20 @@ impl Engine {
     /// engine's own recovery and restart policy deal with.
     fn broken(&self, row: &Container) -> Option<String> {
         let folder = self.paths.container(&row.id);
-        let finished = !matches!(row.phase, Phase::Creating | Phase::Removing);
-        (finished && !folder.is_dir()).then(|| format!("its folder {} is gone", folder.display()))
+        if matches!(row.phase, Phase::Creating | Phase::Removing) {
+            return None;
+        }
+        if !folder.is_dir() {
+            return Some(format!("its folder {} is gone", folder.display()));
+        }
+        let network = match &row.spec.network_mode {
+            NetworkMode::Container(id) => Some(id.as_str()),
+            _ => None,
+        };
+        let modes = [&row.spec.pid_mode, &row.spec.ipc_mode];
+        let modes = modes.into_iter().filter_map(|mode| mode.strip_prefix("container:"));
+        let gone = network.into_iter().chain(modes).find(|id| self.container(id).is_err());
+        gone.map(|id| format!("container {}, whose namespaces it shares, is gone", short(id)))
     }
 
     /// Compares the limits of a running container with what the kernel told right after our own write.

@@ -17,6 +17,7 @@ impl Engine {
     /// # Errors
     /// The first container that can't be stopped; the others are stopped all the same.
     pub async fn stop_everything(self: &Arc<Self>) -> Result<(), EngineError> {
+        self.stacks.rest();
         let rows: Vec<_> = self.handles().iter().map(|handle| handle.row()).collect();
         let groups = groups(rows.iter().map(AsRef::as_ref));
         let results = join_all(groups.into_iter().map(|waves| self.stop_waves(waves))).await;

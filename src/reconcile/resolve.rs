@@ -13,6 +13,8 @@ use crate::spec::stack::{Condition, Dependency, Network, Service, Stack, Volume}
 
 /// Labels that compose and its tools read.
 const LABELS: &str = "com.docker.compose.";
+/// Where compose tells its version, we tell ours.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Desired {
     /// Settles every name of `stack`. `images` maps references to the config digests that they mean now.
@@ -115,6 +117,12 @@ fn resolve_container(stack: &Stack, service: &Service, number: u32) -> Container
             *mode = format!("container:{}", shared_container(stack, mode));
         }
     }
+    for link in &mut spec.links {
+        if let Some(text) = link.strip_prefix("service:") {
+            let (service, alias) = text.split_once(':').unwrap_or((text, text));
+            *link = format!("{}:{alias}", shared_container(stack, &format!("service:{service}")));
+        }
+    }
     for from in &mut spec.volumes_from {
         *from = shared_volumes(stack, from);
     }
@@ -136,6 +144,22 @@ fn shared_container(stack: &Stack, mode: &str) -> String {
         || format!("{}-{service}-1", stack.name),
         |other| container_name(stack, other, 1),
     )
+}
+
+/// Returns the names of the containers in whose namespaces `spec` lives.
+pub(super) fn shared_namespaces(spec: &ContainerSpec) -> impl Iterator<Item = &str> {
+    let network = match &spec.network_mode {
+        NetworkMode::Container(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let modes = [&spec.pid_mode, &spec.ipc_mode];
+    network.into_iter().chain(modes.into_iter().filter_map(|mode| mode.strip_prefix("container:")))
+}
+
+/// Returns the names of the containers that must be there when `spec` is made.
+pub(super) fn needed_containers(spec: &ContainerSpec) -> impl Iterator<Item = &str> {
+    let others = spec.volumes_from.iter().chain(&spec.links);
+    shared_namespaces(spec).chain(others.map(|word| word.split(':').next().unwrap_or(word)))
 }
 
 /// Resolves `SERVICE[:ro]` and `container:NAME[:ro]` of `volumes_from`.
@@ -169,6 +193,7 @@ fn container_labels(stack: &Stack, service: &Service, number: u32) -> BTreeMap<S
         ("service", service.name.as_str().to_owned()),
         ("container-number", number.to_string()),
         ("oneoff", "False".to_owned()),
+        ("version", VERSION.to_owned()),
         ("project.working_dir", stack.working_dir.clone()),
         ("project.config_files", stack.config_files.join(",")),
         ("depends_on", depends_on.join(",")),
@@ -228,6 +253,7 @@ fn object_labels(
     let mut labels = own.clone();
     labels.insert(format!("{LABELS}project"), stack.name.as_str().to_owned());
     labels.insert(format!("{LABELS}{kind}"), key.to_owned());
+    labels.insert(format!("{LABELS}version"), VERSION.to_owned());
     labels
 }
 

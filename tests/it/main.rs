@@ -5,4 +5,6 @@ mod containers;
 mod network;
 mod servers;
 mod spec;
+mod stacks;
 mod support;
+mod up;

@@ -380,9 +380,8 @@ fn an_internal_network_leads_nowhere_and_none_has_no_network_at_all() {
         let outside = at("192.0.2.1", 80);
         assert!(host.is_closed("b", outside).await && host.is_closed("c", target).await);
         let sandbox = host.sandbox("c");
-        let links = netlink::inside(&sandbox, async || {
-            netlink::link_names(&netlink::connect()?).await
-        });
+        let links =
+            netlink::inside(&sandbox, async || netlink::link_names(&netlink::connect()?).await);
         assert_eq!(links.await.expect("a sandbox"), ["lo"]);
     });
 }

@@ -1,8 +1,10 @@
 //! The Docker Engine API, a family a file. Its reference: <https://docs.docker.com/reference/api/engine/>, v1.51.
 
+mod images;
 mod networks;
 mod swarm;
 mod system;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -12,5 +14,10 @@ use crate::engine::Engine;
 
 /// The routes of all families.
 pub(super) fn routes() -> Router<Arc<Engine>> {
-    Router::new().merge(system::routes()).merge(swarm::routes()).merge(networks::routes())
+    Router::new()
+        .merge(system::routes())
+        .merge(swarm::routes())
+        .merge(images::routes())
+        .merge(networks::routes())
+        .merge(volumes::routes())
 }

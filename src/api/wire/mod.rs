@@ -2,5 +2,7 @@
 
 pub mod create;
 mod host_config;
+pub mod image;
 pub mod lenient;
 pub mod network;
+pub mod volume;

@@ -2,6 +2,7 @@
 //! without a reason. One run of a stack at a time, whoever asks for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +36,15 @@ const FORGIVEN_AFTER: i64 = 600_000_000_000;
 #[derive(Debug, Default)]
 pub struct Stacks {
     keepers: Mutex<BTreeMap<String, Arc<Keeper>>>,
+    /// The engine takes everything down: healing would bring it up again.
+    resting: AtomicBool,
+}
+
+impl Stacks {
+    /// Lets no loop act any more, until the next engine.
+    pub(crate) fn rest(&self) {
+        self.resting.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One stack's loop, and the turn that its runs take.
@@ -113,7 +123,7 @@ impl Engine {
                 return Looked::Failed;
             }
         };
-        if stored.row.frozen.is_some() {
+        if stored.row.frozen.is_some() || self.stacks.resting.load(Ordering::Relaxed) {
             return Looked::Rest { again: None };
         }
         let host = RealHost::new(self);

@@ -8,13 +8,14 @@ use sha2::{Digest as _, Sha256};
 use super::StackError;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
+use crate::engine::state::containers::Container;
 use crate::engine::state::stacks::{self, Outcome, Stack as StackRow};
 use crate::engine::state::{Durability, StateError, restarts};
 use crate::protocol::Submission;
 use crate::reconcile::desired::Desired;
 use crate::spec::digest::Digest;
 use crate::spec::name::ServiceName;
-use crate::spec::stack::Stack;
+use crate::spec::stack::{RestartLimits, Stack};
 
 /// A revision's content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,6 +128,17 @@ impl Engine {
         outcome: Outcome,
     ) -> Result<(), StateError> {
         self.write(Durability::Power, |tx| stacks::set_outcome(tx, name, number, outcome))
+    }
+
+    /// Returns what the container's stack says of its restarts, over the engine's defaults.
+    pub(crate) fn restart_limits(&self, row: &Container) -> RestartLimits {
+        let Some(replica) = &row.replica else { return RestartLimits::default() };
+        // Without a readable revision its restarts go on by the defaults.
+        let stored = self.stored_stack(&replica.stack).ok().flatten();
+        let services = stored.as_ref().map(|stored| &stored.stack().services);
+        let service =
+            services.into_iter().flatten().find(|(name, _)| name.as_str() == replica.service);
+        service.map_or_else(RestartLimits::default, |(_, service)| service.restart_limits)
     }
 
     /// Returns the digests of those of `stack`'s images that are here.

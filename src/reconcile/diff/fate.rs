@@ -7,6 +7,7 @@ use super::{Orphans, Policy, Recreate, changes};
 use crate::reconcile::cause::{Cause, Change};
 use crate::reconcile::desired::{Desired, DesiredReplica, DesiredService};
 use crate::reconcile::observed::{Health, Observed, ObservedContainer, State};
+use crate::reconcile::resolve::shared_namespaces;
 use crate::spec::container::RestartPolicy;
 use crate::spec::name::ServiceName;
 use crate::spec::stack::{Condition, OnUnhealthy};
@@ -128,7 +129,20 @@ fn decide_service<'a>(
             }
         }
         let action = match kept {
-            Some(container) => decide_kept(question, service, replica, container, &mut fates.again),
+            Some(container) => {
+                match decide_kept(question, service, replica, container, &mut fates.again) {
+                    Action::LeaveAlone => Action::LeaveAlone,
+                    Action::Rebuild { old, cause } => Action::Rebuild { old, cause },
+                    Action::Replace { old, cause } => Action::Replace { old, cause },
+                    other => match lost_namespace(fates, replica) {
+                        Some(service) => Action::Replace {
+                            old: container,
+                            cause: Cause::DependencyChanged { service },
+                        },
+                        None => other,
+                    },
+                }
+            }
             None if is_dismissed(question, replica) => Action::LeaveAlone,
             None if had_some => Action::Create { cause: missing_or_scaled(question, replica) },
             None => Action::Create { cause: Cause::Missing },
@@ -245,6 +259,19 @@ fn decide_kept<'a>(
             Action::Keep { container }
         }
     }
+}
+
+/// Returns the service whose namespaces `replica` lives in, when its container is made anew: they go with it.
+fn lost_namespace(fates: &Fates<'_>, replica: &DesiredReplica) -> Option<ServiceName> {
+    shared_namespaces(&replica.spec).find_map(|name| {
+        fates.services.values().flat_map(|fate| &fate.replicas).find_map(|(other, action)| {
+            let anew = matches!(
+                action,
+                Action::Create { .. } | Action::Replace { .. } | Action::Rebuild { .. }
+            );
+            (other.container_name == name && anew).then(|| other.service.clone())
+        })
+    })
 }
 
 /// How long the engine's restart policy has the first turn with a container that exited.

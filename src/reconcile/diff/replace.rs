@@ -103,7 +103,10 @@ impl<'a> Planner<'a> {
         // Another container of ours may still have the name: the one of a service that was renamed.
         let freed = self.freed.get(turn.replica.container_name.as_str()).copied();
         let rename = Step::RenameContainer { from: name_beside(turn.old, &to), to };
-        self.draft.add(of_replica(turn.replica, rename, turn.cause), needs.into_iter().chain(freed))
+        let needs = needs.into_iter().chain(freed);
+        let rename = self.draft.add(of_replica(turn.replica, rename, turn.cause), needs);
+        self.made.insert(&turn.replica.container_name, rename);
+        rename
     }
 
     fn until_healthy(

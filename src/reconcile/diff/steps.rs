@@ -10,6 +10,7 @@ use crate::reconcile::desired::{Desired, DesiredReplica, DesiredService};
 use crate::reconcile::host::{LiveChange, Step};
 use crate::reconcile::observed::{Health, Observed, ObservedContainer, State};
 use crate::reconcile::plan::{Draft, Order, Planned, Problem};
+use crate::reconcile::resolve::needed_containers;
 use crate::spec::container::{MountKind, NetworkMode};
 use crate::spec::name::ServiceName;
 use crate::spec::stack::{Condition, PullPolicy};
@@ -30,6 +31,8 @@ pub(super) struct Planner<'a> {
     removed: BTreeMap<&'a str, usize>,
     /// By name of a container, the step after which the name is free.
     pub(super) freed: BTreeMap<&'a str, usize>,
+    /// By name of a container, the step after which the new one has it.
+    pub(super) made: BTreeMap<&'a str, usize>,
     /// By service, the steps after which its new containers are up.
     pub(super) ready: BTreeMap<&'a ServiceName, Vec<usize>>,
     /// By service, the stops of containers that are replaced.
@@ -56,6 +59,7 @@ impl<'a> Planner<'a> {
             pulls: BTreeMap::new(),
             removed: BTreeMap::new(),
             freed: BTreeMap::new(),
+            made: BTreeMap::new(),
             ready: BTreeMap::new(),
             stops: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -179,9 +183,16 @@ impl<'a> Planner<'a> {
             _ => None,
         }));
         needs.extend(self.freed.get(name).copied());
+        needs.extend(
+            needed_containers(&replica.spec).filter_map(|other| self.made.get(other).copied()),
+        );
         let create =
             Step::CreateContainer { name: name.to_owned(), replica: Box::new(replica.clone()) };
-        self.draft.add(of_replica(replica, create, cause), needs)
+        let create = self.draft.add(of_replica(replica, create, cause), needs);
+        if name == replica.container_name {
+            self.made.insert(&replica.container_name, create);
+        }
+        create
     }
 
     fn pull(&mut self, service: &'a DesiredService, replica: &'a DesiredReplica) -> Option<usize> {

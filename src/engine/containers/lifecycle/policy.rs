@@ -9,7 +9,6 @@ use crate::engine::state::containers::{Container, Phase};
 use crate::engine::state::restarts::{self, Backoff};
 use crate::engine::state::{Durability, StateError};
 use crate::reconcile::restart::{self, Next};
-use crate::spec::stack::RestartLimits;
 
 impl Engine {
     /// Returns after what time the container starts again, and remembers it; `None`: it stays exited.
@@ -24,7 +23,7 @@ impl Engine {
         let exit = restart::Exit { code, up_for, stopped_by_user };
         let next = restart::after_exit(
             row.spec.restart,
-            RestartLimits::default(),
+            self.restart_limits(row),
             exit,
             known.failures,
             jitter(),
