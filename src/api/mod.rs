@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod body;
+mod detach;
 pub mod docker;
 pub mod error;
 pub mod hijack;

@@ -91,7 +91,7 @@ fn hello_comes_up_is_reached_changes_and_goes() {
     fs::write(folder.file(), hello(port, "96m")).expect("the file is changed");
     let plan = folder.run(&engine, &["plan"]);
     assert_code(&plan, 2);
-    assert!(text(&plan.stdout).contains("stack.yaml:6"), "no origin: {}", text(&plan.stdout));
+    assert!(text(&plan.stdout).contains("stack.yaml:7"), "no origin: {}", text(&plan.stdout));
     assert!(text(&plan.stdout).contains("2 to change"), "{}", text(&plan.stdout));
     assert_code(&folder.run(&engine, &["up", "-d"]), 0);
     assert_code(&folder.run(&engine, &["plan"]), 0);
@@ -179,7 +179,7 @@ fn the_foreground_follows_until_ctrl_c_and_exits_with_130() {
 fn refused(engine: &Engine, folder: &Folder, place: &str, excerpt: &str) -> String {
     let start = Instant::now();
     let output = folder.run(engine, &["up", "-d"]);
-    assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
     assert_code(&output, 1);
     let message = text(&output.stderr);
     assert!(message.contains(&format!("stack.yaml:{place}")), "no {place} in:\n{message}");

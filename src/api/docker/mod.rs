@@ -1,5 +1,7 @@
 //! The Docker Engine API, a family a file. Its reference: <https://docs.docker.com/reference/api/engine/>, v1.51.
 
+mod containers;
+mod exec;
 mod images;
 mod networks;
 mod swarm;
@@ -15,9 +17,11 @@ use crate::engine::Engine;
 /// The routes of all families.
 pub(super) fn routes() -> Router<Arc<Engine>> {
     Router::new()
+        .merge(containers::routes())
+        .merge(exec::routes())
+        .merge(images::routes())
         .merge(system::routes())
         .merge(swarm::routes())
-        .merge(images::routes())
         .merge(networks::routes())
         .merge(volumes::routes())
 }

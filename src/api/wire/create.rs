@@ -39,7 +39,6 @@ pub fn read(body: &Value) -> Result<Asked, InvalidBody> {
         stop_signal: root.optional_text("StopSignal")?,
         // An explicit zero means "kill at once", so Go's zero rule does not apply.
         stop_timeout: root.value("StopTimeout").and_then(Value::as_i64),
-        profile: Profile::Docker,
         ..ContainerSpec::default()
     };
     // An empty list clears nothing: docker takes `Cmd: []` for "the image's".
@@ -54,6 +53,7 @@ pub fn read(body: &Value) -> Result<Asked, InvalidBody> {
 
     let mut host = root.child("HostConfig")?;
     host_config::read(&mut host, &mut spec)?;
+    spec.profile = profile(&mut host)?;
     let mut networking = root.child("NetworkingConfig")?;
     endpoints(&mut networking, &mut spec, mac)?;
 
@@ -63,6 +63,19 @@ pub fn read(body: &Value) -> Result<Asked, InvalidBody> {
     let warnings =
         unread.into_iter().map(|path| format!("{path} has no effect on this engine")).collect();
     Ok(Asked { spec, warnings })
+}
+
+/// Our own addition, which our own command line sends.
+fn profile(host: &mut Object<'_>) -> Result<Profile, InvalidBody> {
+    match host.text("BargeeProfile")?.as_str() {
+        "" | "docker" => Ok(Profile::Docker),
+        "bargee" => Ok(Profile::Bargee),
+        "strict" => Ok(Profile::Strict),
+        other => {
+            let path = host.at("BargeeProfile");
+            Err(invalid(&path, "docker, bargee or strict", &Value::from(other)))
+        }
+    }
 }
 
 fn with_protocol(port: &str) -> String {
@@ -187,6 +200,17 @@ mod tests {
             "ArgsEscaped": false,
         }));
         assert_eq!(asked.unwrap().warnings, ["HostConfig.CpuCount has no effect on this engine"]);
+    }
+
+    #[test]
+    fn our_own_clients_choose_a_profile() {
+        let profile = |word: &str| {
+            read(&json!({"Image": "a", "HostConfig": {"BargeeProfile": word}}))
+                .map(|asked| asked.spec.profile)
+        };
+        assert_eq!(profile(""), Ok(Profile::Docker));
+        assert_eq!(profile("strict"), Ok(Profile::Strict));
+        assert!(profile("lax").is_err());
     }
 
     #[test]
