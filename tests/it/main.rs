@@ -8,3 +8,4 @@ mod servers;
 mod spec;
 mod stacks;
 mod support;
+mod up;
