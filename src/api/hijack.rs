@@ -19,10 +19,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, Re
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use super::detach;
 use super::error::ApiError;
 use super::route::ApiVersion;
 use super::server;
-use crate::engine::containers::attach::Attached;
 
 /// Bytes that are moved at once.
 const CHUNK: usize = 32 << 10;
@@ -34,13 +34,38 @@ pub(crate) struct Hijack {
     end: Arc<AtomicBool>,
 }
 
+/// What a client is connected to.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Clients of a terminal get raw bytes instead of frames.
+    tty: bool,
+    /// The client's input goes to the process.
+    input: bool,
+    /// What the user types to leave a terminal.
+    keys: Vec<u8>,
+    /// Sent before the process's output, in the form that the client gets.
+    pub(crate) before: Vec<u8>,
+    /// The connection to the shim; without one the client gets `before` alone.
+    pub(crate) attached: Option<UnixStream>,
+}
+
+impl Session {
+    /// # Errors
+    /// 400: the keys are none.
+    pub(crate) fn new(tty: bool, input: bool, keys: Option<&str>) -> Result<Self, ApiError> {
+        let keys = match keys {
+            Some(text) => detach::parse(text)?,
+            None => detach::DEFAULT.to_vec(),
+        };
+        Ok(Self { tty, input, keys, before: Vec::new(), attached: None })
+    }
+}
+
 /// A connection that a handler wants.
 #[derive(Debug)]
 pub(super) struct Taken {
     head: Vec<u8>,
-    attached: Attached,
-    /// The client's input goes to the process.
-    input: bool,
+    session: Session,
 }
 
 /// How the client asked for its raw stream.
@@ -91,10 +116,10 @@ impl Hijack {
     }
 
     /// Answers with the raw stream. Never returns: the connection's task drops the handler.
-    pub(crate) async fn answer(&self, asked: Asked, attached: Attached, input: bool) -> Response {
-        let head = head(asked, attached.tty);
+    pub(crate) async fn answer(&self, asked: Asked, session: Session) -> Response {
+        let head = head(asked, session.tty);
         // The receiver lives as long as the connection, and so this handler.
-        drop(self.takers.send(Taken { head, attached, input }).await);
+        drop(self.takers.send(Taken { head, session }).await);
         std::future::pending().await
     }
 }
@@ -149,27 +174,53 @@ impl Taken {
                 return;
             }
         };
-        let (client_in, client_out) = tokio::io::split(client);
-        let (process_out, process_in) = self.attached.stream.into_split();
-        let output = output(self.head, process_out, client_out, self.attached.tty);
-        let input = input(early, client_in, process_in, self.input);
-        // The input's end is not the output's; the other two end everything, and dropping closes all.
+        let (client_in, mut client_out) = tokio::io::split(client);
+        let mut first = self.head;
+        first.extend(self.session.before);
+        let Some(attached) = self.session.attached else {
+            let sent = async {
+                client_out.write_all(&first).await?;
+                client_out.shutdown().await
+            };
+            return left(sent.await);
+        };
+        let (process_out, process_in) = attached.into_split();
+        let output = output(first, process_out, client_out, self.session.tty);
+        let keys = if self.session.tty { self.session.keys } else { Vec::new() };
         let input = async {
-            if let Err(error) = input.await {
-                tracing::debug!(%error, "a client's input ended early");
+            let ended = if self.session.input {
+                input(early, client_in, process_in, keys).await
+            } else {
+                discard(client_in).await.map(|()| InputEnd::Closed)
+            };
+            match ended {
+                Ok(InputEnd::Detached) => return,
+                Ok(InputEnd::Closed) => {}
+                Err(error) => tracing::debug!(%error, "a client's input ended early"),
             }
+            // The input's end is not the output's.
             std::future::pending::<()>().await;
         };
+        // Whichever ends first ends the others, and dropping closes all.
         tokio::select! {
-            ended = output => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a client left while output was sent");
-                }
-            }
+            ended = output => left(ended),
             () = hung_up(gone) => {}
             () = input => {}
         }
     }
+}
+
+fn left(sent: io::Result<()>) {
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a client left while output was sent");
+    }
+}
+
+/// How a client's input ended.
+enum InputEnd {
+    Closed,
+    /// The user typed the keys.
+    Detached,
 }
 
 /// Sends the head, then the process's output up to its end.
@@ -188,20 +239,36 @@ async fn output(
     to.shutdown().await
 }
 
-/// Sends what the client writes to the process, and its half-close too.
+/// Sends what the client writes to the process, and its half-close too, up to the detach keys.
 async fn input(
     early: Bytes,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    wanted: bool,
-) -> io::Result<()> {
-    if !wanted {
-        // Read all the same, so that the client is not blocked.
-        return copy(&mut from, &mut tokio::io::sink()).await;
+    keys: Vec<u8>,
+) -> io::Result<InputEnd> {
+    let mut scanner = detach::Scanner::new(keys);
+    let mut chunk = vec![0; CHUNK];
+    let mut bytes = early.to_vec();
+    loop {
+        let scanned = scanner.scan(&bytes);
+        to.write_all(&scanned.pass).await?;
+        if scanned.detached {
+            return Ok(InputEnd::Detached);
+        }
+        let length = from.read(&mut chunk).await?;
+        if length == 0 {
+            to.write_all(&scanner.rest()).await?;
+            to.shutdown().await?;
+            return Ok(InputEnd::Closed);
+        }
+        bytes.clear();
+        bytes.extend_from_slice(&chunk[..length]);
     }
-    to.write_all(&early).await?;
-    copy(&mut from, &mut to).await?;
-    to.shutdown().await
+}
+
+/// Reads what nobody wants, so that the client is not blocked.
+async fn discard(mut from: impl AsyncRead + Unpin) -> io::Result<()> {
+    copy(&mut from, &mut tokio::io::sink()).await
 }
 
 async fn copy(

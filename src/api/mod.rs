@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod body;
+mod detach;
 pub mod docker;
 pub mod error;
 pub mod hijack;
@@ -10,4 +11,5 @@ pub mod query;
 mod route;
 pub mod server;
 mod stacks;
+mod transfer;
 pub mod wire;

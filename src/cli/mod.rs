@@ -7,6 +7,7 @@ pub mod commands;
 mod container;
 mod error;
 pub mod exit;
+mod filters;
 mod global;
 mod output;
 mod place;

@@ -11,6 +11,92 @@ use super::global::{Global, OPTIONS};
 use super::stack;
 use super::verb::{Row, find};
 
+const CONTAINER: &[Row] = &[
+    Row::docker::<commands::ps::Args>("ls", "List containers"),
+    Row::docker::<commands::ps::Args>("ps", "List containers"),
+    Row::docker::<commands::ps::Args>("list", "List containers"),
+    Row::docker::<commands::inspect::OfContainers>("inspect", "Print all about containers"),
+    Row::docker::<commands::prune::Containers>("prune", "Remove all stopped containers"),
+    Row::docker::<commands::rm::Args>("remove", "Remove containers"),
+    Row::docker::<commands::attach::Args>("attach", "Join a running container's input and output"),
+    Row::docker::<commands::create::Args>("create", "Create a container"),
+    Row::docker::<commands::exec::Args>("exec", "Run a program in a running container"),
+    Row::docker::<commands::kill::Args>("kill", "Send a signal to containers"),
+    Row::docker::<commands::logs::Args>("logs", "Print what a container wrote"),
+    Row::docker::<commands::pause::Args>("pause", "Freeze the processes of containers"),
+    Row::docker::<commands::port::Args>("port", "Print a container's published ports"),
+    Row::docker::<commands::rename::Args>("rename", "Rename a container"),
+    Row::docker::<commands::restart::Args>("restart", "Restart containers"),
+    Row::docker::<commands::rm::Args>("rm", "Remove containers"),
+    Row::docker::<commands::run::Args>("run", "Create a container and run it"),
+    Row::docker::<commands::start::Args>("start", "Start containers"),
+    Row::docker::<commands::stats::Args>("stats", "Print what containers use"),
+    Row::docker::<commands::stop::Args>("stop", "Stop containers"),
+    Row::docker::<commands::top::Args>("top", "Print the processes of a container"),
+    Row::docker::<commands::unpause::Args>("unpause", "Thaw the processes of containers"),
+    Row::docker::<commands::update::Args>(
+        "update",
+        "Change limits and restart policy of containers",
+    ),
+    Row::docker::<commands::wait::Args>(
+        "wait",
+        "Wait until containers exit, and print their exit codes",
+    ),
+];
+
+const IMAGE: &[Row] = &[
+    Row::docker::<commands::images::Args>("ls", "List images"),
+    Row::docker::<commands::images::Args>("list", "List images"),
+    Row::docker::<commands::inspect::OfImages>("inspect", "Print all about images"),
+    Row::docker::<commands::load::Args>("load", "Load images from an archive"),
+    Row::docker::<commands::import::Args>("import", "Make an image of a root's archive"),
+    Row::docker::<commands::save::Args>("save", "Write images to an archive"),
+    Row::docker::<commands::tag::Args>("tag", "Give an image a further name"),
+    Row::docker::<commands::rmi::Args>("rm", "Remove images"),
+    Row::docker::<commands::rmi::Args>("remove", "Remove images"),
+    Row::docker::<commands::prune::Images>("prune", "Remove images that nothing uses"),
+];
+
+const NETWORK: &[Row] = &[
+    Row::docker::<commands::networks::List>("ls", "List networks"),
+    Row::docker::<commands::networks::List>("list", "List networks"),
+    Row::docker::<commands::networks::Create>("create", "Create a network"),
+    Row::docker::<commands::inspect::OfNetworks>("inspect", "Print all about networks"),
+    Row::docker::<commands::networks::Connect>("connect", "Let a container join a network"),
+    Row::docker::<commands::networks::Disconnect>("disconnect", "Let a container leave a network"),
+    Row::docker::<commands::networks::Remove>("rm", "Remove networks"),
+    Row::docker::<commands::networks::Remove>("remove", "Remove networks"),
+    Row::docker::<commands::prune::Networks>("prune", "Remove networks that nothing uses"),
+];
+
+const VOLUME: &[Row] = &[
+    Row::docker::<commands::volumes::List>("ls", "List volumes"),
+    Row::docker::<commands::volumes::List>("list", "List volumes"),
+    Row::docker::<commands::volumes::Create>("create", "Create a volume"),
+    Row::docker::<commands::inspect::OfVolumes>("inspect", "Print all about volumes"),
+    Row::docker::<commands::volumes::Remove>("rm", "Remove volumes"),
+    Row::docker::<commands::volumes::Remove>("remove", "Remove volumes"),
+    Row::docker::<commands::prune::Volumes>("prune", "Remove volumes that nothing uses"),
+];
+
+const SYSTEM: &[Row] = &[
+    Row::docker::<commands::df::Args>("df", "Print what takes room on the disk"),
+    Row::docker::<commands::events::Args>("events", "Print what happens, as it happens"),
+    Row::docker::<commands::version::Info>("info", "Print all about the engine and its machine"),
+    Row::docker::<commands::prune::System>("prune", "Remove what nothing uses"),
+    Row::docker::<commands::engine::Shutdown>("shutdown", "Stop all containers, and the engine"),
+];
+
+const ENGINE: &[Row] = &[
+    Row::docker::<commands::engine::Start>("start", "Start the engine in the background"),
+    Row::docker::<commands::engine::Stop>("stop", "Stop the engine; containers run on"),
+    Row::docker::<commands::engine::Restart>(
+        "restart",
+        "Stop the engine and start it again; containers run on",
+    ),
+    Row::docker::<commands::engine::Status>("status", "Print whether the engine runs"),
+];
+
 /// All verbs, in the order of `--help`. A verb that docker and stacks both have is docker's with
 /// `.or_stack::<stack::VERB::Args>()` behind it.
 const VERBS: &[Row] = &[
@@ -57,9 +143,33 @@ const VERBS: &[Row] = &[
         "update",
         "Change limits and restart policy of containers",
     ),
-    Row::stack::<stack::ps::Args>("ps", "List the containers of a stack"),
-    Row::stack::<stack::events::Args>("events", "Print what happens to a stack, as it happens"),
-    Row::stack::<stack::images::Args>("images", "List the images of a stack"),
+    Row::docker::<commands::ps::Args>("ps", "List containers, or those of a stack")
+        .or_stack::<stack::ps::Args>(),
+    Row::docker::<commands::images::Args>("images", "List images, or those of a stack")
+        .or_stack::<stack::images::Args>(),
+    Row::docker::<commands::inspect::Args>(
+        "inspect",
+        "Print all about containers, images, networks or volumes",
+    ),
+    Row::docker::<commands::stats::Args>("stats", "Print what containers use"),
+    Row::docker::<commands::load::Args>("load", "Load images from an archive"),
+    Row::docker::<commands::import::Args>("import", "Make an image of a root's archive"),
+    Row::docker::<commands::save::Args>("save", "Write images to an archive"),
+    Row::docker::<commands::tag::Args>("tag", "Give an image a further name"),
+    Row::docker::<commands::rmi::Args>("rmi", "Remove images"),
+    Row::docker::<commands::events::Args>("events", "Print what happens, as it happens")
+        .or_stack::<stack::events::Args>(),
+    Row::docker::<commands::version::Args>(
+        "version",
+        "Print the versions of command line and engine",
+    ),
+    Row::docker::<commands::version::Info>("info", "Print all about the engine and its machine"),
+    Row::family("container", "Verbs on containers", CONTAINER),
+    Row::family("image", "Verbs on images", IMAGE),
+    Row::family("network", "Verbs on networks", NETWORK),
+    Row::family("volume", "Verbs on volumes", VOLUME),
+    Row::family("system", "Verbs on the whole", SYSTEM),
+    Row::family("engine", "The engine's own process", ENGINE),
 ];
 
 /// Carries `name` out.

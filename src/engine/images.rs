@@ -13,7 +13,10 @@ use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::state::images::{self as tags, Tag};
 use crate::engine::state::{Durability, StateError};
-use crate::images::{Format, ImageConfig, ImportOptions, Loaded};
+use crate::images::Loaded;
+pub use crate::images::config::RunConfig;
+pub use crate::images::platform::Platform;
+pub use crate::images::{Format, ImageConfig, ImportOptions};
 use crate::spec::digest::Digest;
 use crate::spec::reference::Reference;
 
@@ -129,6 +132,25 @@ impl Engine {
             self.image_event("save", &id, names.first().unwrap_or(&id));
         }
         Ok(self.store.save(&images, output, format)?)
+    }
+
+    /// Fails as `save` would when an image is not there.
+    pub fn check_saveable(&self, words: &[String]) -> Result<(), EngineError> {
+        let tags = self.read(tags::list)?;
+        words.iter().try_for_each(|word| self.named_by(word, &tags).map(drop))
+    }
+
+    /// Unix nanoseconds of the last time that the image got a name.
+    pub fn image_tagged_at(&self, id: &str) -> Result<Option<i64>, EngineError> {
+        let tags = self.read(tags::list)?;
+        Ok(tags.iter().filter(|tag| tag.image_id == id).map(|tag| tag.tagged_at).max())
+    }
+
+    /// Bytes of each layer as it was loaded, from the bottom up.
+    pub fn image_layer_sizes(&self, id: &str) -> Result<Vec<u64>, EngineError> {
+        let known = self.find_image(id)?;
+        let manifest = self.store.manifest(&known.loaded.image_id)?;
+        Ok(manifest.layers.iter().map(|layer| layer.size).collect())
     }
 
     /// Gets an image that is not here. Registries come later: today it makes `bargee/hello` and else says how to

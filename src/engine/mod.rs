@@ -6,6 +6,7 @@
 pub mod config;
 pub mod containers;
 mod core;
+pub mod counters;
 mod error;
 pub mod events;
 pub mod health;
@@ -24,6 +25,7 @@ mod shutdown;
 pub mod signals;
 pub mod stacks;
 pub mod state;
+pub mod status;
 mod sys;
 pub mod translate;
 mod trash;

@@ -21,7 +21,8 @@ impl Engine {
         let rows: Vec<_> = self.handles().iter().map(|handle| handle.row()).collect();
         let groups = groups(rows.iter().map(AsRef::as_ref));
         let results = join_all(groups.into_iter().map(|waves| self.stop_waves(waves))).await;
-        results.into_iter().collect()
+        let stopped: Result<(), EngineError> = results.into_iter().collect();
+        stopped.and(self.close_networks().await)
     }
 
     async fn stop_waves(self: &Arc<Self>, waves: Vec<Vec<String>>) -> Result<(), EngineError> {

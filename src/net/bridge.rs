@@ -14,7 +14,7 @@ pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<(), Netl
         action: format!("{action} {bridge}"),
         source,
     };
-    let mut link = LinkBridge::new(bridge).up();
+    let mut link = LinkBridge::new(bridge).mtu(network.mtu).up();
     if let Some(subnet) = network.subnets.first() {
         // Left alone, a bridge takes the lowest MAC of its ports: each new port could strand its neighbours' entries.
         link = link.address(model::derived_mac(subnet.gateway).to_vec());

@@ -1,8 +1,11 @@
 //! The driver: what the engine calls. It remembers the rules that it applied, so a change sends the difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ipnet::IpNet;
 use rtnetlink::Handle;
 
 use super::endpoint::Place;
@@ -25,14 +28,15 @@ pub enum NetError {
     NoNetwork { network: String },
 }
 
-/// Networks of one engine root, in the namespace of the thread that opened it.
+/// Networks of one engine root, in the namespace of the thread that opened it. Endpoints of several containers are
+/// made at once; only changes of the rules exclude each other.
 #[derive(Debug)]
 pub struct Driver {
     root_id: String,
     sandboxes: PathBuf,
     handle: Handle,
-    networks: BTreeMap<String, NetworkConfig>,
-    applied: Option<Ruleset>,
+    networks: Mutex<BTreeMap<String, NetworkConfig>>,
+    applied: Mutex<Option<Ruleset>>,
 }
 
 impl Driver {
@@ -42,8 +46,8 @@ impl Driver {
             root_id: root_id.to_owned(),
             sandboxes: run_dir.join("netns"),
             handle: netlink::connect()?,
-            networks: BTreeMap::new(),
-            applied: None,
+            networks: Mutex::default(),
+            applied: Mutex::default(),
         })
     }
 
@@ -52,29 +56,68 @@ impl Driver {
         self.sandboxes.join(container)
     }
 
-    /// Creates what is missing of the networks and removes bridges of ours that are no longer wanted. Rules follow
-    /// with the next [`Driver::publish`].
-    pub async fn apply_networks(
-        &mut self,
-        networks: &BTreeMap<String, NetworkConfig>,
-    ) -> Result<(), NetError> {
-        for (id, network) in networks {
-            if self.networks.get(id) != Some(network) {
-                bridge::create(&self.handle, network).await?;
-                self.networks.insert(id.clone(), network.clone());
-            }
-        }
-        let unwanted: Vec<NetworkConfig> = self
-            .networks
-            .values()
-            .filter(|network| !networks.contains_key(&network.id))
-            .cloned()
-            .collect();
-        for network in unwanted {
+    /// Returns the containers whose namespace is pinned, also by an earlier engine.
+    pub fn sandboxes(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.sandboxes).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// Creates or completes one network's bridge. Rules follow with the next [`Driver::publish`].
+    pub async fn create_network(&self, network: &NetworkConfig) -> Result<(), NetError> {
+        bridge::create(&self.handle, network).await?;
+        lock(&self.networks).insert(network.id.clone(), network.clone());
+        Ok(())
+    }
+
+    /// Removes one network's bridge; a missing one is fine.
+    pub async fn remove_network(&self, id: &str) -> Result<(), NetError> {
+        let network = lock(&self.networks).remove(id);
+        if let Some(network) = network {
             bridge::remove(&self.handle, &network.bridge).await?;
-            self.networks.remove(&network.id);
         }
         Ok(())
+    }
+
+    /// Creates what is missing of the networks and removes bridges of ours that are no longer wanted.
+    pub async fn apply_networks(
+        &self,
+        networks: &BTreeMap<String, NetworkConfig>,
+    ) -> Result<(), NetError> {
+        for network in networks.values() {
+            let known = lock(&self.networks).get(&network.id) == Some(network);
+            if !known {
+                self.create_network(network).await?;
+            }
+        }
+        let known: Vec<String> = lock(&self.networks).keys().cloned().collect();
+        for id in known.iter().filter(|id| !networks.contains_key(*id)) {
+            self.remove_network(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes every link that carries a name of this root and is no bridge of a known network and none of
+    /// `endpoints` (container and network id): a crash or an earlier engine left it.
+    pub async fn remove_leftovers(&self, endpoints: &[(String, String)]) -> Result<(), NetError> {
+        let mut wanted: BTreeSet<String> =
+            lock(&self.networks).values().map(|network| network.bridge.clone()).collect();
+        wanted.extend(
+            endpoints
+                .iter()
+                .map(|(container, network)| model::veth_name(&self.root_id, network, container)),
+        );
+        for link in netlink::link_names(&self.handle).await? {
+            if model::is_ours(&self.root_id, &link) && !wanted.contains(&link) {
+                netlink::delete_link(&self.handle, &link).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether the host's side of an endpoint is there.
+    pub async fn is_connected(&self, container: &str, network: &str) -> Result<bool, NetError> {
+        let outer = model::veth_name(&self.root_id, network, container);
+        Ok(netlink::find_link(&self.handle, &outer).await?.is_some())
     }
 
     /// Creates a container's namespace and returns its path. One that exists is kept.
@@ -97,12 +140,28 @@ impl Driver {
         route: DefaultRoute,
     ) -> Result<(), NetError> {
         let missing = || NetError::NoNetwork { network: endpoint.network.clone() };
-        let network = self.networks.get(&endpoint.network).ok_or_else(missing)?;
+        let network = lock(&self.networks).get(&endpoint.network).cloned().ok_or_else(missing)?;
         let sandbox = self.sandbox_path(&endpoint.container);
         let outer = model::veth_name(&self.root_id, &endpoint.network, &endpoint.container);
         let default_route = route == DefaultRoute::Here;
-        let place = Place { network, sandbox: &sandbox, outer: &outer, inner, default_route };
+        let place =
+            Place { network: &network, sandbox: &sandbox, outer: &outer, inner, default_route };
         Ok(endpoint::create(&self.handle, endpoint, &place).await?)
+    }
+
+    /// Returns the first of `eth0`, `eth1`, … that a container's sandbox doesn't have.
+    pub async fn free_device(&self, container: &str) -> Result<String, NetError> {
+        let path = self.sandbox_path(container);
+        let taken =
+            netlink::inside(&path, async || netlink::link_names(&netlink::connect()?).await);
+        let taken: Vec<String> = taken.await?;
+        let mut names = (0_u32..).map(|number| format!("eth{number}"));
+        Ok(names.find(|name| !taken.contains(name)).unwrap_or_default())
+    }
+
+    /// Leads a container's default routes through these gateways, and through none of a family without one.
+    pub async fn route(&self, container: &str, gateways: &[IpAddr]) -> Result<(), NetError> {
+        Ok(endpoint::route(&self.sandbox_path(container), gateways).await?)
     }
 
     /// Disconnects a container from a network; twice does no harm.
@@ -111,24 +170,35 @@ impl Driver {
         Ok(endpoint::remove(&self.handle, &outer).await?)
     }
 
+    /// Returns the subnets that the host's own routes lead to.
+    pub async fn routes(&self) -> Result<Vec<IpNet>, NetError> {
+        Ok(netlink::routes(&self.handle).await?)
+    }
+
     /// Makes the packet rules those of `state`, in one transaction.
-    pub fn publish(&mut self, state: &State) -> Result<(), NetError> {
+    pub fn publish(&self, state: &State) -> Result<(), NetError> {
         let wanted = ruleset::ruleset(&self.root_id, state);
-        apply::apply(self.applied.as_ref(), &wanted)?;
-        self.applied = Some(wanted);
+        let mut applied = lock(&self.applied);
+        apply::apply(applied.as_ref(), &wanted)?;
+        *applied = Some(wanted);
         Ok(())
     }
 
     /// Forgets what was applied, so that the next [`Driver::publish`] writes the whole table: somebody flushed it.
-    pub fn forget_rules(&mut self) {
-        self.applied = None;
+    pub fn forget_rules(&self) {
+        *lock(&self.applied) = None;
     }
 
     /// Removes the root's packet rules.
-    pub fn remove_rules(&mut self) -> Result<(), NetError> {
-        self.applied = None;
+    pub fn remove_rules(&self) -> Result<(), NetError> {
+        *lock(&self.applied) = None;
         Ok(apply::remove(&ruleset::table_name(&self.root_id))?)
     }
+}
+
+/// Each change under these locks is whole, so a panic elsewhere leaves them usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether an endpoint's network carries the container's default route.

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::{
     Handle, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
@@ -68,6 +70,7 @@ async fn add_pair(
         .or_else(|| endpoint.addresses.first().map(|net| model::derived_mac(net.addr())));
     let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(place.inner.to_owned())
+        .mtu(place.network.mtu)
         .setns_by_fd(namespace.as_raw_fd());
     if let Some(mac) = mac {
         peer = peer.address(mac.to_vec());
@@ -75,6 +78,7 @@ async fn add_pair(
     let pair = LinkMessageBuilder::<LinkVeth>::new(place.outer, place.inner)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
         .controller(bridge)
+        .mtu(place.network.mtu)
         .up()
         .build();
     handle.link().add(pair).execute().await.map_err(|source| fail("create veth", source))?;
@@ -126,6 +130,40 @@ async fn configure_inside(
         Ok(())
     })
     .await
+}
+
+/// Leads the default routes inside a sandbox through `gateways`.
+pub async fn route(sandbox: &Path, gateways: &[IpAddr]) -> Result<(), NetlinkError> {
+    let gateways = gateways.to_vec();
+    netlink::inside(sandbox, async move || {
+        let handle = netlink::connect()?;
+        remove_default_routes(&handle).await?;
+        for gateway in gateways {
+            add_default_route(&handle, gateway).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn remove_default_routes(handle: &Handle) -> Result<(), NetlinkError> {
+    let fail = |source| NetlinkError::Request { action: "remove a default route".into(), source };
+    let requests = [
+        RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<Ipv6Addr>::new().build(),
+    ];
+    for request in requests {
+        let routes: Vec<RouteMessage> =
+            handle.route().get(request).execute().try_collect().await.map_err(fail)?;
+        for route in routes {
+            let has_gateway =
+                route.attributes.iter().any(|one| matches!(one, RouteAttribute::Gateway(_)));
+            if has_gateway && route.header.destination_prefix_length == 0 {
+                handle.route().del(route).execute().await.map_err(fail)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn add_default_route(handle: &Handle, gateway: IpAddr) -> Result<(), NetlinkError> {

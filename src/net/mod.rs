@@ -4,6 +4,7 @@
 //! rules by our own nf_tables encoder, one table per engine root. Nothing here runs another program.
 
 pub mod bridge;
+pub mod conntrack;
 pub mod driver;
 pub mod endpoint;
 pub mod hosts;
@@ -14,7 +15,6 @@ pub mod netlink;
 pub mod nft;
 pub mod ports;
 pub mod sandbox;
-mod sys;
 
 pub use driver::Driver;
 

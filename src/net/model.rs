@@ -27,6 +27,10 @@ pub struct NetworkConfig {
     /// Nothing leaves and nothing enters: no masquerade, no default route, local names only.
     pub internal: bool,
     pub ipv6: bool,
+    /// Whether what leaves takes the host's address.
+    pub masquerade: bool,
+    /// Bytes of the largest packet.
+    pub mtu: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,12 +94,29 @@ pub fn veth_name(root_id: &str, network: &str, container: &str) -> String {
     device_name(root_id, 'v', &format!("{network}/{container}"))
 }
 
-/// Returns a name of 15 bytes at most, the longest that fits IFNAMSIZ with its NUL (netdevice(7)).
+/// Tells whether a device carries a name that this root gives.
+pub fn is_ours(root_id: &str, device: &str) -> bool {
+    ['b', 'v'].iter().any(|kind| {
+        device.len() == NAME_LENGTH && device.starts_with(&device_prefix(root_id, *kind))
+    })
+}
+
+/// The longest name that fits IFNAMSIZ with its NUL (netdevice(7)).
+const NAME_LENGTH: usize = 15;
+
+fn device_prefix(root_id: &str, kind: char) -> String {
+    let root: String = root_id.chars().filter(char::is_ascii_alphanumeric).take(6).collect();
+    format!("b{kind}{root}")
+}
+
+/// Returns the root's prefix and as much of the key's hash as fits, five bits a letter.
 fn device_name(root_id: &str, kind: char, key: &str) -> String {
+    const LETTERS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+    let mut name = device_prefix(root_id, kind);
     let hash = Sha256::digest(format!("{root_id}/{key}").as_bytes());
-    let hash: String = hash.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    let root: String = root_id.chars().filter(char::is_ascii_alphanumeric).take(3).collect();
-    format!("b{kind}{root}{hash}")
+    let letters = hash.iter().map(|byte| char::from(LETTERS[usize::from(byte & 31)]));
+    name.extend(letters.take(NAME_LENGTH - name.len()));
+    name
 }
 
 /// Returns the locally administered address that belongs to `address`, so that a re-created endpoint keeps its MAC
@@ -129,5 +150,7 @@ mod tests {
         let distinct: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
         assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
+        assert!(is_ours("0123456789ab", &names[0]) && is_ours("0123456789ab", &names[3]));
+        assert!(!is_ours("0123456789ab", &names[1]) && !is_ours("0123456789ab", "br0"));
     }
 }

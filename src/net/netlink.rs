@@ -6,15 +6,18 @@
 use std::fs::File;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, State};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
@@ -99,6 +102,54 @@ pub async fn find_link(handle: &Handle, name: &str) -> Result<Option<LinkMessage
             Err(NetlinkError::Request { action: format!("look for link {name}"), source })
         }
     }
+}
+
+/// Returns the names of all links.
+pub async fn link_names(handle: &Handle) -> Result<Vec<String>, NetlinkError> {
+    let fail = |source| NetlinkError::Request { action: "list the links".to_owned(), source };
+    let links: Vec<LinkMessage> =
+        handle.link().get().execute().try_collect().await.map_err(fail)?;
+    let names =
+        links.into_iter().flat_map(|link| link.attributes).filter_map(
+            |attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name),
+                _ => None,
+            },
+        );
+    Ok(names.collect())
+}
+
+/// Returns the subnets that the routes lead to, of all tables but `local`, default routes aside.
+pub async fn routes(handle: &Handle) -> Result<Vec<IpNet>, NetlinkError> {
+    let mut found = Vec::new();
+    let requests = [
+        RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<Ipv6Addr>::new().build(),
+    ];
+    for request in requests {
+        let routes: Vec<RouteMessage> =
+            handle.route().get(request).execute().try_collect().await.map_err(|source| {
+                NetlinkError::Request { action: "list the routes".to_owned(), source }
+            })?;
+        found.extend(
+            routes.iter().filter(|route| route.header.kind == RouteType::Unicast).filter_map(
+                |route| {
+                    let destination =
+                        route.attributes.iter().find_map(|attribute| match attribute {
+                            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                                Some(IpAddr::V4(*address))
+                            }
+                            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                                Some(IpAddr::V6(*address))
+                            }
+                            _ => None,
+                        });
+                    IpNet::new(destination?, route.header.destination_prefix_length).ok()
+                },
+            ),
+        );
+    }
+    Ok(found)
 }
 
 /// Returns the index of the link of this name.

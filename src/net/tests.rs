@@ -20,7 +20,7 @@ struct Machine {
 impl Machine {
     async fn with(networks: &[(&str, &str, bool)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut driver = Driver::open("test", folder.path()).unwrap();
+        let driver = Driver::open("test", folder.path()).unwrap();
         let mut state = State::default();
         for (id, subnet, internal) in networks {
             let subnet: ipnet::IpNet = subnet.parse().unwrap();
@@ -32,6 +32,8 @@ impl Machine {
                 subnets: vec![SubnetConfig { subnet, gateway }],
                 internal: *internal,
                 ipv6: gateway.is_ipv6(),
+                masquerade: true,
+                mtu: 1500,
             };
             state.networks.insert((*id).to_owned(), network);
         }
@@ -88,7 +90,7 @@ impl Machine {
         netlink::inside(&path, ask).await.unwrap().is_none()
     }
 
-    async fn end(mut self) {
+    async fn end(self) {
         for endpoint in &self.state.endpoints {
             self.driver.disconnect(&endpoint.container, &endpoint.network).await.unwrap();
             self.driver.remove_sandbox(&endpoint.container).unwrap();

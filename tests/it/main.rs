@@ -2,7 +2,10 @@
 
 mod config;
 mod containers;
+mod images;
+mod network;
 mod servers;
 mod spec;
 mod stacks;
 mod support;
+mod up;

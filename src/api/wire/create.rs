@@ -39,7 +39,6 @@ pub fn read(body: &Value) -> Result<Asked, InvalidBody> {
         stop_signal: root.optional_text("StopSignal")?,
         // An explicit zero means "kill at once", so Go's zero rule does not apply.
         stop_timeout: root.value("StopTimeout").and_then(Value::as_i64),
-        profile: Profile::Docker,
         ..ContainerSpec::default()
     };
     // An empty list clears nothing: docker takes `Cmd: []` for "the image's".
@@ -54,6 +53,7 @@ pub fn read(body: &Value) -> Result<Asked, InvalidBody> {
 
     let mut host = root.child("HostConfig")?;
     host_config::read(&mut host, &mut spec)?;
+    spec.profile = profile(&mut host)?;
     let mut networking = root.child("NetworkingConfig")?;
     endpoints(&mut networking, &mut spec, mac)?;
 
@@ -63,6 +63,19 @@ pub fn read(body: &Value) -> Result<Asked, InvalidBody> {
     let warnings =
         unread.into_iter().map(|path| format!("{path} has no effect on this engine")).collect();
     Ok(Asked { spec, warnings })
+}
+
+/// Our own addition, which our own command line sends.
+fn profile(host: &mut Object<'_>) -> Result<Profile, InvalidBody> {
+    match host.text("BargeeProfile")?.as_str() {
+        "" | "docker" => Ok(Profile::Docker),
+        "bargee" => Ok(Profile::Bargee),
+        "strict" => Ok(Profile::Strict),
+        other => {
+            let path = host.at("BargeeProfile");
+            Err(invalid(&path, "docker, bargee or strict", &Value::from(other)))
+        }
+    }
 }
 
 fn with_protocol(port: &str) -> String {
@@ -103,6 +116,8 @@ fn endpoints(
     let path = networking.at("EndpointsConfig");
     for (name, value) in networking.entries("EndpointsConfig")? {
         let endpoint = endpoint(&format!("{path}.{name}"), value)?;
+        // The command line names the default network by its mode.
+        let name = if name == "default" { "bridge" } else { name };
         spec.networks.insert(name.to_owned(), endpoint);
     }
     if let NetworkMode::Networks(first) = &spec.network_mode {
@@ -110,7 +125,6 @@ fn endpoints(
     } else if spec.network_mode == NetworkMode::Default
         && let Some(first) = spec.networks.keys().next().cloned()
         && first != "bridge"
-        && first != "default"
     {
         // Clients before API 1.44 name the network only here.
         spec.network_mode = NetworkMode::Networks(first);
@@ -187,6 +201,29 @@ mod tests {
             "ArgsEscaped": false,
         }));
         assert_eq!(asked.unwrap().warnings, ["HostConfig.CpuCount has no effect on this engine"]);
+    }
+
+    #[test]
+    fn the_endpoint_of_the_default_network_is_the_bridges() {
+        let body = json!({
+            "Image": "a",
+            "HostConfig": {"NetworkMode": "default"},
+            "NetworkingConfig": {"EndpointsConfig": {"default": {}}},
+        });
+        let spec = read(&body).unwrap().spec;
+        assert_eq!(spec.network_mode, NetworkMode::Default);
+        assert_eq!(spec.networks.keys().collect::<Vec<_>>(), ["bridge"]);
+    }
+
+    #[test]
+    fn our_own_clients_choose_a_profile() {
+        let profile = |word: &str| {
+            read(&json!({"Image": "a", "HostConfig": {"BargeeProfile": word}}))
+                .map(|asked| asked.spec.profile)
+        };
+        assert_eq!(profile(""), Ok(Profile::Docker));
+        assert_eq!(profile("strict"), Ok(Profile::Strict));
+        assert!(profile("lax").is_err());
     }
 
     #[test]

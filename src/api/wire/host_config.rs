@@ -19,7 +19,8 @@ pub(super) fn read(host: &mut Object<'_>, spec: &mut ContainerSpec) -> Result<()
     spec.restart = restart(host)?;
     spec.auto_remove = host.flag("AutoRemove")?;
     spec.init = host.flag("Init")?;
-    spec.runtime = host.optional_text("Runtime")?;
+    // `inspect` shows ours by this name; a client may send it back.
+    spec.runtime = host.optional_text("Runtime")?.filter(|name| name != "bargee");
     spec.annotations = host.text_map("Annotations")?;
     spec.shm_size = host.unsigned("ShmSize")?;
     spec.sysctls = host.text_map("Sysctls")?;
@@ -168,7 +169,7 @@ fn host_range(text: &str) -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
-fn restart(host: &mut Object<'_>) -> Result<RestartPolicy, InvalidBody> {
+pub(super) fn restart(host: &mut Object<'_>) -> Result<RestartPolicy, InvalidBody> {
     let mut policy = host.child("RestartPolicy")?;
     let name = policy.text("Name")?;
     let max = narrow(&mut policy, "MaximumRetryCount")?.unwrap_or(0);

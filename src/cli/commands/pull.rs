@@ -25,7 +25,7 @@ impl Image<'_> {
 }
 
 /// Splits the tag or the digest off; without either the tag is `latest`.
-fn split(name: &str) -> (&str, &str) {
+pub(super) fn split(name: &str) -> (&str, &str) {
     if let Some((name, digest)) = name.split_once('@') {
         return (name, digest);
     }
@@ -58,6 +58,20 @@ pub(super) async fn follow(mut lines: Lines, quiet: bool) -> Result<(), CliError
         };
         // Nobody is left to tell when standard error is closed.
         drop(writeln!(std::io::stderr(), "{}", escape_controls(&text)));
+    }
+    Ok(())
+}
+
+/// Hands each line of a stream to `tell`.
+///
+/// # Errors
+/// The stream broke off, or `tell` failed.
+pub(super) async fn follow_to(
+    mut lines: Lines,
+    tell: impl Fn(&Value) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    while let Some(line) = lines.next().await? {
+        tell(&line)?;
     }
     Ok(())
 }

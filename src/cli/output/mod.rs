@@ -1,5 +1,6 @@
 //! What verbs print: plain text, tables, templates.
 
+pub(crate) mod listing;
 pub(crate) mod printer;
 pub(crate) mod size;
 pub(crate) mod table;

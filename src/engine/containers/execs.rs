@@ -194,10 +194,10 @@ impl Engine {
             tty: exec.spec.tty,
             open_stdin: exec.spec.streams.stdin && !detach,
         };
+        self.announce_exec(&handle.row(), "exec_start", exec);
         match shim.ask(request).await {
             Ok(Reply::ExecStarted { pid }) => {
                 self.execs.note_pid(&exec.id, pid);
-                self.announce_exec(&handle.row(), "exec_start", exec);
                 Ok(stream.map(|stream| Attached { stream, tty: exec.spec.tty }))
             }
             Ok(other) => Err(handle.of_shim(ShimError::Unexpected(format!("{other:?}")))),
@@ -243,9 +243,10 @@ impl Engine {
         self.running_shim(handle)
     }
 
-    /// Docker puts the command into the action.
+    /// Docker puts the command into the action: the program, a space, and its arguments.
     fn announce_exec(&self, row: &Container, action: &str, exec: &ExecView) {
-        let action = format!("{action}: {}", exec.spec.command.join(" "));
+        let Some((program, arguments)) = exec.spec.command.split_first() else { return };
+        let action = format!("{action}: {program} {}", arguments.join(" "));
         self.announce(row, &action, &[("execID", exec.id.clone())]);
     }
 

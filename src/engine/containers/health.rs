@@ -73,7 +73,12 @@ impl Engine {
         Probe { start, end: SystemTime::now(), exit_code, output }
     }
 
-    fn note_probe(&self, handle: &Handle, check: &Check, probe: Probe) -> Result<(), EngineError> {
+    fn note_probe(
+        self: &Arc<Self>,
+        handle: &Handle,
+        check: &Check,
+        probe: Probe,
+    ) -> Result<(), EngineError> {
         let mut changed = None;
         let row = self.change(handle, Durability::Process, |row| {
             let monitor = row.health.get_or_insert_with(|| Monitor::new(probe.start));
@@ -86,6 +91,8 @@ impl Engine {
                 Health::Unhealthy => "unhealthy",
             };
             self.announce(&row, &format!("health_status: {word}"), &[]);
+            // Published ports and names lead to the healthy replicas.
+            self.refresh_soon();
         }
         Ok(())
     }

@@ -181,7 +181,7 @@ impl Engine {
         self.shut_shim(handle).await?;
         let phase = if ran { Phase::Exited } else { Phase::Created };
         let row = self.change(handle, Durability::Process, |row| row.phase = phase)?;
-        if matches!(row.spec.restart, RestartPolicy::Always | RestartPolicy::UnlessStopped) {
+        if row.spec.restart != RestartPolicy::No {
             self.start_later(handle);
         }
         Ok(())

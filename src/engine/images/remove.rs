@@ -18,11 +18,7 @@ impl Engine {
             .filter(|(_, tag)| tag.image_id == known.id())
             .map(|(reference, _)| reference)
             .collect();
-        let users: Vec<Container> = self
-            .read(containers::list)?
-            .into_iter()
-            .filter(|container| container.image_id == known.id())
-            .collect();
+        let users = self.users_of(&known)?;
         let mut removed = Vec::new();
         match named(word, &all) {
             Some(reference) => {
@@ -55,12 +51,44 @@ impl Engine {
         if !users.is_empty() {
             return Ok(removed);
         }
+        self.delete_image(&known, &mut removed)?;
+        Ok(removed)
+    }
+
+    /// Removes an image with all its names unless a container is made of it. Blocking.
+    pub fn prune_image(&self, id: &str) -> Result<Vec<RemovedImage>, EngineError> {
+        let _alone = self.images.using.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = self.find_image(id)?;
+        let users = self.users_of(&known)?;
+        if let Some(message) = in_use(&known, &users, false) {
+            return Err(EngineError::Conflict { message });
+        }
+        let all = self.read(tags::list)?;
+        let mut removed = Vec::new();
+        for (reference, _) in parsed(&all).filter(|(_, tag)| tag.image_id == known.id()) {
+            removed.push(self.untag(&known, &reference)?);
+        }
+        self.delete_image(&known, &mut removed)?;
+        Ok(removed)
+    }
+
+    fn users_of(&self, known: &Known) -> Result<Vec<Container>, EngineError> {
+        // The rows, not the handles: a container that is being created has none yet.
+        let rows = self.read(containers::list)?;
+        Ok(rows.into_iter().filter(|container| container.image_id == known.id()).collect())
+    }
+
+    fn delete_image(
+        &self,
+        known: &Known,
+        removed: &mut Vec<RemovedImage>,
+    ) -> Result<(), EngineError> {
         let content = self.store.remove(&known.loaded.image_id)?.content;
         self.images.forget(&known.loaded.image_id);
         self.image_event("delete", known.id(), known.id());
         removed.push(RemovedImage::Deleted(known.id().to_owned()));
         removed.extend(content.layers.iter().map(|layer| RemovedImage::Deleted(layer.to_string())));
-        Ok(removed)
+        Ok(())
     }
 
     fn untag(&self, known: &Known, reference: &Reference) -> Result<RemovedImage, EngineError> {

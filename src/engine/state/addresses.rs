@@ -68,6 +68,51 @@ pub fn reserve(
     Ok(Some(address))
 }
 
+/// Returns the container that has an address; `Some(None)` when it was given back and waits for [`purged`].
+pub fn owner(
+    connection: &Connection,
+    network: &str,
+    address: IpAddr,
+) -> Result<Option<Option<String>>, StateError> {
+    connection
+        .prepare_cached("SELECT container FROM addresses WHERE network = ? AND address = ?")
+        .and_then(|mut statement| {
+            statement.query_row(params![network, bytes(address)], |row| row.get(0)).optional()
+        })
+        .map_err(StateError::on("look for an address"))
+}
+
+/// Gives a reserved address to another container. The caller has purged its connections.
+pub fn take_over(
+    connection: &Connection,
+    network: &str,
+    address: IpAddr,
+    container: &str,
+) -> Result<(), StateError> {
+    connection
+        .execute(
+            "UPDATE addresses SET container = ? WHERE network = ? AND address = ?",
+            params![container, network, bytes(address)],
+        )
+        .map(drop)
+        .map_err(StateError::on("hand an address over"))
+}
+
+/// Gives a container's address on one network back.
+pub fn release_on(
+    connection: &Connection,
+    network: &str,
+    container: &str,
+) -> Result<(), StateError> {
+    connection
+        .execute(
+            "UPDATE addresses SET container = NULL WHERE network = ? AND container = ?",
+            params![network, container],
+        )
+        .map(drop)
+        .map_err(StateError::on("release an address"))
+}
+
 /// Gives a container's addresses back and returns them. They stay out of use until [`purged`].
 pub fn release(
     connection: &Connection,
@@ -134,12 +179,7 @@ fn holder(
     if is_edge(subnet.subnet, address) {
         return Ok(Some("the network itself".to_owned()));
     }
-    let row: Option<Option<String>> = connection
-        .prepare_cached("SELECT container FROM addresses WHERE network = ? AND address = ?")
-        .and_then(|mut statement| {
-            statement.query_row(params![network, bytes(address)], |row| row.get(0)).optional()
-        })
-        .map_err(StateError::on("look for an address"))?;
+    let row = owner(connection, network, address)?;
     Ok(row.map(|container| container.unwrap_or_else(|| "a container that just left".to_owned())))
 }
 

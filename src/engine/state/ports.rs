@@ -47,6 +47,14 @@ pub fn release(connection: &Connection, owner: &str) -> Result<(), StateError> {
         .map_err(StateError::on("release ports"))
 }
 
+/// Gives every port back: whoever knows who runs reserves anew.
+pub fn release_all(connection: &Connection) -> Result<(), StateError> {
+    connection
+        .execute("DELETE FROM ports", [])
+        .map(drop)
+        .map_err(StateError::on("release all ports"))
+}
+
 fn word(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "tcp",

@@ -201,7 +201,9 @@ pub(crate) mod tests {
     }
 
     fn ask(container: &str, name: &str, kind: u16) -> Reply {
-        Query::parse(&query(name, kind)).unwrap().answer(&Records::of(&state(), container))
+        Query::parse(&query(name, kind))
+            .unwrap()
+            .answer(&super::super::records::Views::new(&state()).of(container))
     }
 
     fn answered(reply: Reply) -> (u8, u8, Vec<u8>) {

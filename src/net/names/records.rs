@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::super::model::State;
 
@@ -25,20 +26,15 @@ pub enum Outside {
 }
 
 impl Records {
-    /// Returns the records of `container`.
-    pub fn of(state: &State, container: &str) -> Self {
-        let mine: BTreeSet<&str> = state
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.container == container)
-            .map(|endpoint| endpoint.network.as_str())
-            .collect();
+    /// Returns what a container on `networks` sees.
+    fn on(state: &State, networks: &BTreeSet<&str>) -> Self {
         let mut records = Self::default();
-        if mine.iter().any(|id| state.networks.get(*id).is_some_and(|network| !network.internal)) {
+        let leads_out = |id: &&str| state.networks.get(*id).is_some_and(|one| !one.internal);
+        if networks.iter().any(leads_out) {
             records.outside = Outside::Forwarded;
         }
         for endpoint in
-            state.endpoints.iter().filter(|endpoint| mine.contains(endpoint.network.as_str()))
+            state.endpoints.iter().filter(|endpoint| networks.contains(endpoint.network.as_str()))
         {
             let addresses = endpoint.addresses.iter().map(|net| net.addr());
             for name in endpoint.names.iter().chain(&endpoint.aliases) {
@@ -72,6 +68,32 @@ impl Records {
     }
 }
 
+/// The records of every container, made once for all that are on the same networks.
+#[derive(Debug)]
+pub struct Views<'a> {
+    state: &'a State,
+    networks: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    made: BTreeMap<BTreeSet<&'a str>, Arc<Records>>,
+}
+
+impl<'a> Views<'a> {
+    pub fn new(state: &'a State) -> Self {
+        let mut networks: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for endpoint in &state.endpoints {
+            networks.entry(&endpoint.container).or_default().insert(&endpoint.network);
+        }
+        Self { state, networks, made: BTreeMap::new() }
+    }
+
+    /// Returns the records of `container`.
+    pub fn of(&mut self, container: &str) -> Arc<Records> {
+        let networks = self.networks.get(container).cloned().unwrap_or_default();
+        let state = self.state;
+        let made = self.made.entry(networks);
+        Arc::clone(made.or_insert_with_key(|networks| Arc::new(Records::on(state, networks))))
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 pub(super) mod tests {
@@ -97,6 +119,8 @@ pub(super) mod tests {
             subnets: Vec::new(),
             internal,
             ipv6: false,
+            masquerade: true,
+            mtu: 1500,
         };
         let networks = [("front", network("front", false)), ("back", network("back", true))];
         State {
@@ -110,9 +134,13 @@ pub(super) mod tests {
         }
     }
 
+    fn records(state: &State, container: &str) -> Arc<Records> {
+        Views::new(state).of(container)
+    }
+
     #[test]
     fn a_container_sees_its_own_networks_only() {
-        let records = Records::of(&state(), "a");
+        let records = records(&state(), "a");
         assert_eq!(records.addresses("WWW.").unwrap().len(), 2);
         assert_eq!(records.addresses("web").unwrap().len(), 2);
         assert_eq!(records.addresses("db"), None);
@@ -122,8 +150,8 @@ pub(super) mod tests {
 
     #[test]
     fn internal_networks_ask_nobody_outside() {
-        assert_eq!(Records::of(&state(), "a").outside, Outside::Forwarded);
-        assert_eq!(Records::of(&state(), "c").outside, Outside::Refused);
-        assert_eq!(Records::of(&state(), "stranger").outside, Outside::Refused);
+        assert_eq!(records(&state(), "a").outside, Outside::Forwarded);
+        assert_eq!(records(&state(), "c").outside, Outside::Refused);
+        assert_eq!(records(&state(), "stranger").outside, Outside::Refused);
     }
 }

@@ -39,7 +39,7 @@ pub struct Sockets {
 /// What the server knows; replaced as a whole when it changes.
 #[derive(Debug, Clone, Default)]
 pub struct Knowledge {
-    pub records: Records,
+    pub records: Arc<Records>,
     pub upstreams: Vec<SocketAddr>,
 }
 

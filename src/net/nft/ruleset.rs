@@ -168,7 +168,11 @@ pub fn ruleset(root_id: &str, state: &State) -> Ruleset {
         let name = interface(&network.bridge);
         insert(&mut sets, "bridges", name.clone(), Vec::new());
         insert(&mut sets, "same", [name.clone(), name.clone()].concat(), Vec::new());
-        insert(&mut sets, if network.internal { "internal" } else { "outward" }, name, Vec::new());
+        if network.internal {
+            insert(&mut sets, "internal", name, Vec::new());
+        } else if network.masquerade {
+            insert(&mut sets, "outward", name, Vec::new());
+        }
     }
     for publication in &state.publications {
         publish(&mut sets, publication);

@@ -132,7 +132,7 @@ pub(super) fn truth(value: &Value) -> bool {
 }
 
 /// Returns compact JSON without the fields that are for templates alone.
-pub(super) fn json(value: &Value) -> String {
+pub(crate) fn json(value: &Value) -> String {
     match value {
         Value::Object(fields) if fields.keys().any(|key| key.starts_with(HIDDEN)) => {
             let mut fields = fields.clone();

@@ -8,6 +8,8 @@ mod functions;
 mod lexer;
 mod parser;
 
+pub(crate) use functions::json;
+
 use serde_json::Value;
 
 /// Why a template can't be used.

@@ -118,6 +118,7 @@ impl Engine {
             if paused {
                 // A frozen program can't obey.
                 self.ignore_gone(handle, shim.order(Request::Resume).await)?;
+                self.announce(&row, "unpause", &[]);
             }
             let grace =
                 grace.or(row.spec.stop_timeout).unwrap_or(self.config.containers.stop_timeout);

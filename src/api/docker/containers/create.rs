@@ -1,0 +1,31 @@
+//! `POST /containers/create`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
+
+use crate::api::answer;
+use crate::api::body::JsonBody;
+use crate::api::error::ApiError;
+use crate::api::query::Parameters;
+use crate::api::wire;
+use crate::engine::Engine;
+use crate::engine::containers::create::CreateRequest;
+
+pub(super) async fn create(
+    State(engine): State<Arc<Engine>>,
+    parameters: Parameters,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let mut asked = wire::create::read(&body)?;
+    asked.spec.platform = parameters.text("platform").map(str::to_owned);
+    let name = parameters.text("name").map(|name| name.trim_start_matches('/').to_owned());
+    let request = CreateRequest { name, spec: asked.spec, ..CreateRequest::default() };
+    let created = engine.create_container(request).await?;
+    let mut warnings = asked.warnings;
+    warnings.extend(created.warnings);
+    Ok(answer::json_with(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": warnings })))
+}

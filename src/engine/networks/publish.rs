@@ -1,0 +1,175 @@
+//! Publishing: rules and netd follow the connected containers.
+//!
+//! Everybody who changed something asks; who gets the lock first does the work of all who asked before. Sixty
+//! starts at once are a few rewrites, and each caller still knows that its own change is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Networks;
+use super::live::{self, Live};
+use super::ports::Held;
+use crate::engine::containers::Handle;
+use crate::engine::core::{Engine, now};
+use crate::engine::error::EngineError;
+use crate::net::model::{Publication, State};
+use crate::net::netd::{NetdState, Refused};
+
+/// What was published last.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    /// Changes that are done, of those in [`Networks::asked`].
+    done: u64,
+    netd: Option<NetdState>,
+}
+
+impl Engine {
+    /// Tells rules and netd that the container serves now: its ports and names work when this returns.
+    pub(crate) async fn publish_container(
+        self: &Arc<Self>,
+        handle: &Handle,
+    ) -> Result<(), EngineError> {
+        {
+            let mut live = self.networks.live();
+            let row = handle.row();
+            match live.get_mut(handle.id()) {
+                // As an engine finds it that was started again.
+                Some(found) if found.serves && found.row == row => return Ok(()),
+                Some(found) => (found.serves, found.row) = (true, row),
+                None => return Ok(()),
+            }
+        }
+        let refused = self.publish().await?;
+        let mine = |refused: &&Refused| {
+            handle.row().bound_ports.iter().any(|port| port.host.0 == refused.address.port())
+        };
+        if let Some(refused) = refused.iter().find(mine) {
+            let message = format!(
+                "failed to set up container networking: driver failed programming external \
+                 connectivity on endpoint {}: {}",
+                handle.row().name,
+                refused.reason
+            );
+            return Err(EngineError::Start { message, code: 125 });
+        }
+        Ok(())
+    }
+
+    /// Publishes again after something that rows tell: health, names, membership.
+    pub(crate) async fn refresh_publications(self: &Arc<Self>) -> Result<(), EngineError> {
+        self.publish().await.map(drop)
+    }
+
+    /// Publishes again behind the caller's back.
+    pub(crate) fn refresh_soon(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = engine.refresh_publications().await {
+                tracing::warn!(error = error.full(), "names and ports are not up to date");
+            }
+        });
+    }
+
+    /// Makes rules and netd follow, with all who asked until now; returns ports that others hold.
+    async fn publish(self: &Arc<Self>) -> Result<Arc<Vec<Refused>>, EngineError> {
+        let networks = &self.networks;
+        let ticket = networks.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut published = networks.published.lock().await;
+        if published.done >= ticket {
+            return Ok(Arc::clone(&networks.refused()));
+        }
+        let covers = networks.asked.load(Ordering::SeqCst);
+        let (mut state, live) = self.current_state();
+        let refused = self.tell_netd(&mut published, &state, &live).await?;
+        state.publications.retain(|publication| !is_refused(publication, &refused));
+        networks.driver.publish(&state)?;
+        published.done = covers;
+        let refused = Arc::new(refused);
+        networks.set_refused(&refused);
+        Ok(refused)
+    }
+
+    fn current_state(&self) -> (State, BTreeMap<String, Live>) {
+        let rows = self.networks.rows();
+        let mut live = self.networks.live().clone();
+        let handles = self.containers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (id, found) in &mut live {
+            if let Some(handle) = handles.get(id) {
+                found.row = handle.row();
+            }
+        }
+        let configs = self.networks.configs();
+        let state = live::state(&configs, &rows, &live, self.networks.host_has_ipv6);
+        (state, live)
+    }
+
+    /// Has netd reserve the ports and answer the names before any rule leads there.
+    async fn tell_netd(
+        &self,
+        published: &mut Published,
+        state: &State,
+        live: &BTreeMap<String, Live>,
+    ) -> Result<Vec<Refused>, EngineError> {
+        let last = published.netd.as_ref();
+        let wanted = NetdState {
+            version: 1,
+            generation: last.map_or(0, |last| last.generation),
+            sandboxes: live
+                .iter()
+                .map(|(id, container)| (id.clone(), container.sandbox.clone()))
+                .collect(),
+            state: state.clone(),
+            upstreams: self.config.network.dns.iter().map(|ip| SocketAddr::new(*ip, 53)).collect(),
+        };
+        if last == Some(&wanted) && self.networks.netd.pid().is_some() {
+            return Ok(self.networks.refused().to_vec());
+        }
+        let nobody = wanted.sandboxes.is_empty() && wanted.state.publications.is_empty();
+        if nobody && self.networks.netd.pid().is_none() {
+            published.netd = Some(wanted);
+            self.networks.set_held(BTreeSet::new());
+            return Ok(Vec::new());
+        }
+        // Grows over restarts of the engine too.
+        let clock = u64::try_from(now()).unwrap_or_default();
+        let wanted = NetdState { generation: clock.max(wanted.generation + 1), ..wanted };
+        let report = self.networks.netd.obey(&self.machine.program, &wanted).await?;
+        self.networks.set_held(held(&wanted.state, &report.refused));
+        published.netd = Some(wanted);
+        Ok(report.refused)
+    }
+}
+
+impl Networks {
+    pub(super) fn held(&self) -> Held {
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.clone()
+    }
+
+    fn set_held(&self, held: Held) {
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0 = held;
+    }
+
+    fn refused(&self) -> Arc<Vec<Refused>> {
+        Arc::clone(&self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1)
+    }
+
+    fn set_refused(&self, refused: &Arc<Vec<Refused>>) {
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1 = Arc::clone(refused);
+    }
+}
+
+fn held(state: &State, refused: &[Refused]) -> Held {
+    let publications = state.publications.iter().filter(|one| !is_refused(one, refused));
+    publications.map(|one| (SocketAddr::new(one.host_ip, one.host_port), one.protocol)).collect()
+}
+
+fn is_refused(publication: &Publication, refused: &[Refused]) -> bool {
+    refused.iter().any(|one| {
+        one.protocol == publication.protocol
+            && one.address.port() == publication.host_port
+            && one.address.is_ipv4() == publication.host_ip.is_ipv4()
+            && (one.address.ip() == publication.host_ip || one.address.ip().is_loopback())
+    })
+}

@@ -1,0 +1,126 @@
+//! The engine's side of netd: it writes the state, asks for obedience, and starts netd when none answers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::engine::error::EngineError;
+use crate::net::netd::{self, AskError, NetdState, Report, Request};
+
+/// How long a new netd may take until it listens and has obeyed.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where netd's files lie, and what it was told last.
+#[derive(Debug)]
+pub(super) struct Netd {
+    folder: PathBuf,
+    state_file: PathBuf,
+}
+
+impl Netd {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), state_file: folder.join("state.json") }
+    }
+
+    /// Has netd obey `state`. One that doesn't answer is replaced by a new one, made of `program`.
+    pub(super) async fn obey(
+        &self,
+        program: &Path,
+        state: &NetdState,
+    ) -> Result<Report, EngineError> {
+        fs::create_dir_all(&self.folder)
+            .map_err(EngineError::io(format!("create the folder {}", self.folder.display())))?;
+        netd::write_state(&self.state_file, state).map_err(|error| {
+            EngineError::io("hand the names over to netd")(std::io::Error::other(error))
+        })?;
+        match netd::ask(&self.state_file, Request::Obey).await {
+            Ok(report) if report.generation == state.generation => return Ok(report),
+            Ok(_) | Err(AskError::Silent { .. } | AskError::Unreadable { .. }) => self.kill(),
+            Err(AskError::Absent { .. }) => {}
+        }
+        self.start(program, state.generation).await
+    }
+
+    /// Ends netd, if there is one.
+    pub(super) async fn end(&self) {
+        // One that is gone or hangs holds no container up; the next start replaces it.
+        drop(netd::ask(&self.state_file, Request::End).await);
+    }
+
+    async fn start(&self, program: &Path, generation: u64) -> Result<Report, EngineError> {
+        // It holds sockets in the sandboxes, so an old one that hangs would keep names from the new one.
+        self.kill();
+        let log = self.folder.join("netd.log");
+        let log =
+            fs::File::create(&log).map_err(EngineError::io(format!("create {}", log.display())))?;
+        let mut child = tokio::process::Command::new(program)
+            .arg("__netd")
+            .arg(&self.state_file)
+            .current_dir("/")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(EngineError::io(format!("start {} __netd", program.display())))?;
+        if let Some(pid) = child.id() {
+            let record = format!("{pid} {}\n", start_time(pid).unwrap_or_default());
+            let file = self.pid_file();
+            fs::write(&file, record)
+                .map_err(EngineError::io(format!("write {}", file.display())))?;
+        }
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            match netd::ask(&self.state_file, Request::Obey).await {
+                Ok(report) if report.generation == generation => {
+                    // Waits for its end, so that it is no zombie of ours.
+                    tokio::spawn(async move { drop(child.wait().await) });
+                    return Ok(report);
+                }
+                outcome => {
+                    let ended = child.try_wait().ok().flatten();
+                    if ended.is_some() || Instant::now() >= deadline {
+                        let text = fs::read_to_string(self.folder.join("netd.log"));
+                        let text = text.unwrap_or_default();
+                        let message = format!(
+                            "netd, which answers names and holds ports, did not start: {ended:?} {outcome:?} {}",
+                            text.trim()
+                        );
+                        return Err(EngineError::Start { message, code: 125 });
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Returns the pid of the recorded netd while it lives: a pid alone may be somebody else's by now.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let record = fs::read_to_string(self.pid_file()).ok()?;
+        let (pid, started) = record.trim().split_once(' ')?;
+        let (pid, started) = (pid.parse().ok()?, started.parse::<u64>().ok()?);
+        (start_time(pid) == Some(started)).then_some(pid)
+    }
+
+    fn kill(&self) {
+        if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
+            // It may have ended by itself meanwhile.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.folder.join("netd.pid")
+    }
+}
+
+/// Returns when a process started, in clock ticks since boot: field 22 of proc_pid_stat(5). The program's name
+/// before it may hold spaces and parentheses.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
