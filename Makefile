@@ -1,11 +1,32 @@
 # The commands of this repository. Tests need root: they make real namespaces, mounts and cgroups.
-.PHONY: test lint deps build deny
+.PHONY: test lint deps build demo demo-down deny
 
 APT = busybox-static skopeo
 
 # Builds the release binary: one static file.
 build:
 	cargo build --release
+
+# An engine of its own, in memory, so that the demo touches nothing else on the machine.
+DEMO = /dev/shm/bargee-demo
+DEMO_BARGEE = target/x86_64-unknown-linux-gnu/demo/bargee --root $(DEMO)/root --run $(DEMO)/run
+HELLO = examples/stacks/hello/stack.yaml
+
+# Builds, brings examples/stacks/hello up, and says where to look. Needs root.
+demo:
+	cargo build --profile demo
+	@mkdir -p $(DEMO)
+	@$(DEMO_BARGEE) up -d --wait -f $(HELLO)
+	@echo
+	@echo "Two replicas answer in turn: curl http://127.0.0.1:8080/"
+	@echo "Look around:                 $(DEMO_BARGEE) ps --stack hello"
+	@echo "End it:                      make demo-down"
+
+# Ends the demo: its containers, its network, its engine, its folder.
+demo-down:
+	@$(DEMO_BARGEE) down --stack hello
+	@kill $$(cat $(DEMO)/run/engine.pid)
+	@rm -rf $(DEMO)
 
 # Installs what the tests need from Debian's packages, runs every test, and checks that nothing is left behind.
 test: deps

@@ -7,3 +7,4 @@ mod servers;
 mod spec;
 mod stacks;
 mod support;
+mod up;

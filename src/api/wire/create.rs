@@ -116,6 +116,8 @@ fn endpoints(
     let path = networking.at("EndpointsConfig");
     for (name, value) in networking.entries("EndpointsConfig")? {
         let endpoint = endpoint(&format!("{path}.{name}"), value)?;
+        // The command line names the default network by its mode.
+        let name = if name == "default" { "bridge" } else { name };
         spec.networks.insert(name.to_owned(), endpoint);
     }
     if let NetworkMode::Networks(first) = &spec.network_mode {
@@ -123,7 +125,6 @@ fn endpoints(
     } else if spec.network_mode == NetworkMode::Default
         && let Some(first) = spec.networks.keys().next().cloned()
         && first != "bridge"
-        && first != "default"
     {
         // Clients before API 1.44 name the network only here.
         spec.network_mode = NetworkMode::Networks(first);
@@ -200,6 +201,18 @@ mod tests {
             "ArgsEscaped": false,
         }));
         assert_eq!(asked.unwrap().warnings, ["HostConfig.CpuCount has no effect on this engine"]);
+    }
+
+    #[test]
+    fn the_endpoint_of_the_default_network_is_the_bridges() {
+        let body = json!({
+            "Image": "a",
+            "HostConfig": {"NetworkMode": "default"},
+            "NetworkingConfig": {"EndpointsConfig": {"default": {}}},
+        });
+        let spec = read(&body).unwrap().spec;
+        assert_eq!(spec.network_mode, NetworkMode::Default);
+        assert_eq!(spec.networks.keys().collect::<Vec<_>>(), ["bridge"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::choose;
 use super::requests;
 use super::show::{Display, show};
+use super::tell;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::global::Global;
@@ -39,7 +40,10 @@ impl Verb for Args {
         };
         let client = global.connect().await?;
         let request = DownRequest { volumes: self.volumes, timeout: self.timeout };
-        let lines = requests::down(&client, &stack, &request).await?;
+        let Some(lines) = requests::down(&client, &stack, &request).await? else {
+            tell::note(&format!("there is no stack {stack}: nothing to do"));
+            return Ok(exit::OK);
+        };
         show(lines, &format!("down {stack}"), Display::choose(self.json), None).await?;
         Ok(exit::OK)
     }

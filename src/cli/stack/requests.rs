@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::tell;
 use crate::cli::client::{Client, ClientError, Lines, Method, segment};
 use crate::cli::error::CliError;
 use crate::protocol::{ApplyRequest, DownRequest, PlanReport, ServiceSelection, StackView};
@@ -15,7 +16,21 @@ async fn change<T: Serialize>(
     body: &T,
 ) -> Result<Lines, CliError> {
     let path = format!("/bargee/v1/stacks/{}/{verb}", segment(stack));
-    Ok(client.lines(Method::POST, &path, &[], Some(&json(body)?)).await?)
+    client.lines(Method::POST, &path, &[], Some(&json(body)?)).await.map_err(explained)
+}
+
+/// Adds what may be done about a refusal that users meet.
+fn explained(error: ClientError) -> CliError {
+    let hint = match &error {
+        ClientError::Server { status: 409, message } if message.contains(" belongs to ") => {
+            "--take-over makes it this file's stack; -p NAME brings up another one"
+        }
+        ClientError::Server { status: 404, message } if message.contains("no such stack") => {
+            "`bargee up` brings it up; `bargee stack ls` lists what is there"
+        }
+        _ => return error.into(),
+    };
+    tell::refuse(&error.to_string(), Some(hint))
 }
 
 pub(crate) async fn apply(client: &Client, request: &ApplyRequest) -> Result<Lines, CliError> {
@@ -25,15 +40,22 @@ pub(crate) async fn apply(client: &Client, request: &ApplyRequest) -> Result<Lin
 pub(crate) async fn plan(client: &Client, request: &ApplyRequest) -> Result<PlanReport, CliError> {
     let name = segment(request.submission.stack.name.as_str());
     let path = format!("/bargee/v1/stacks/{name}/plan");
-    Ok(client.post(&path, &[], Some(&json(request)?)).await?.json()?)
+    let answer = client.post(&path, &[], Some(&json(request)?)).await.map_err(explained)?;
+    Ok(answer.json()?)
 }
 
+/// `None`: there is no such stack, so it is down.
 pub(crate) async fn down(
     client: &Client,
     stack: &str,
     request: &DownRequest,
-) -> Result<Lines, CliError> {
-    change(client, stack, "down", request).await
+) -> Result<Option<Lines>, CliError> {
+    let path = format!("/bargee/v1/stacks/{}/down", segment(stack));
+    match client.lines(Method::POST, &path, &[], Some(&json(request)?)).await {
+        Ok(lines) => Ok(Some(lines)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// `verb` is `start`, `stop`, `restart`, `kill` or `rm`.
@@ -46,8 +68,9 @@ pub(crate) async fn services(
     change(client, stack, verb, selection).await
 }
 
-pub(crate) async fn view(client: &Client, stack: &str) -> Result<StackView, ClientError> {
-    client.get(&format!("/bargee/v1/stacks/{}", segment(stack)), &[]).await?.json()
+pub(crate) async fn view(client: &Client, stack: &str) -> Result<StackView, CliError> {
+    let path = format!("/bargee/v1/stacks/{}", segment(stack));
+    Ok(client.get(&path, &[]).await.map_err(explained)?.json()?)
 }
 
 pub(crate) async fn views(client: &Client) -> Result<Vec<StackView>, ClientError> {
