@@ -2,6 +2,7 @@
 
 mod config;
 mod containers;
+mod images;
 mod network;
 mod servers;
 mod spec;

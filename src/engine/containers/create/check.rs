@@ -325,15 +325,15 @@ mod tests {
             ..Resources::default()
         };
         assert!(with(swap).starts_with("Minimum memoryswap limit should be larger"));
+        let with_ulimit = |key: &str, limit| {
+            refused(|spec| {
+                spec.ulimits.insert(key.into(), limit);
+            })
+        };
         let limit = Ulimit { soft: 5, hard: 4 };
-        assert!(
-            refused(|spec| drop(spec.ulimits.insert("nofile".into(), limit))).contains("5 > 4")
-        );
+        assert!(with_ulimit("nofile", limit).contains("5 > 4"));
         let limit = Ulimit { soft: 5, hard: 5 };
-        assert!(
-            refused(|spec| drop(spec.ulimits.insert("files".into(), limit)))
-                .contains("invalid ulimit type")
-        );
+        assert!(with_ulimit("files", limit).contains("invalid ulimit type"));
     }
 
     #[test]
