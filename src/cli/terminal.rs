@@ -34,7 +34,7 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         // A terminal that is gone needs no restoring.
-        drop(tcsetattr(stdin(), OptionalActions::Now, &self.before));
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
     }
 }
 

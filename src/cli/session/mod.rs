@@ -190,7 +190,7 @@ async fn copy_input(
             break;
         }
         if detached {
-            drop(left.send(()).await);
+            let _ = left.send(()).await;
             // Closing would end a shell that is to go on.
             std::future::pending::<()>().await;
         }
