@@ -79,8 +79,9 @@ impl Engine {
         let started = row.runtime.as_ref().map(|runtime| runtime.started_at);
         let since = started.and_then(|at| u64::try_from(at).ok());
         let since = since.map(|at| SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(at));
-        let more = More { health, failures: row.restart_count, now: Some(now) };
         let exit = row.exit.as_ref().filter(|_| !runs);
+        let oom = exit.is_some_and(|exit| exit.oom);
+        let more = More { health, failures: row.restart_count, oom, now: Some(now) };
         Ok(ReplicaView {
             number: container.number,
             oneoff: container.oneoff,
@@ -91,7 +92,7 @@ impl Engine {
             status: status(&container.state, since, more),
             health: health.map(|health| health_word(health).to_owned()),
             exit_code: exit.map(|exit| exit.code),
-            oom: exit.is_some_and(|exit| exit.oom),
+            oom,
             restarts: row.restart_count,
             ports: if runs {
                 row.bound_ports.iter().flat_map(port_texts).collect()
