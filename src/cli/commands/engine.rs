@@ -1,6 +1,9 @@
 //! `bargee engine start|stop|status|restart` and `bargee system shutdown`.
 
+use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -117,5 +120,22 @@ async fn stop(global: &Global, containers: bool) -> Result<(), CliError> {
             return Err(CliError::Failed(text));
         }
     }
-    Ok(())
+    wait_for_keeper(&global.place.socket()).map_err(CliError::io("watch the engine's socket"))
+}
+
+/// Waits until nobody holds the engine's socket: its keeper ends after it, and a command in between would be cut off.
+fn wait_for_keeper(socket: &Path) -> io::Result<()> {
+    let Ok(mut stream) = UnixStream::connect(socket) else { return Ok(()) };
+    // A service manager's socket stays, and starts the engine again when it is used.
+    let listener = rustix::net::sockopt::socket_peercred(&stream)?.pid;
+    if listener.is_init() {
+        return Ok(());
+    }
+    stream.set_read_timeout(Some(PATIENCE))?;
+    match stream.read(&mut [0]) {
+        // Nobody will take this connection: the socket is closed.
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        Err(error) => Err(error),
+    }
 }
