@@ -15,6 +15,8 @@ pub struct Options {
     pub start: Start,
     /// The bound socket is standard input: the keeper's way to pass it on.
     pub(super) socket_on_stdin: bool,
+    /// The keeper's word that engines crashed again and again.
+    pub(super) after_crashes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +48,14 @@ impl Options {
     ) -> Result<Self, UsageError> {
         let mut given: [Option<OsString>; 3] = Default::default();
         let (mut start, mut socket_on_stdin) = (Start::Foreground, false);
+        let mut after_crashes = false;
         while let Some(word) = arguments.next() {
             if word == "--auto" {
                 start = Start::Detached;
             } else if word == "--socket-on-stdin" {
                 socket_on_stdin = true;
+            } else if word == "--after-crashes" {
+                after_crashes = true;
             } else {
                 let (place, value) =
                     valued(&word).ok_or_else(|| UsageError::Unknown(word.clone()))?;
@@ -73,6 +78,7 @@ impl Options {
             config: absolute(config.map_or_else(|| DEFAULT_PATH.into(), PathBuf::from)),
             start,
             socket_on_stdin,
+            after_crashes,
         })
     }
 

@@ -49,6 +49,10 @@ impl Engine {
         for service in &mut services {
             service.replicas.sort_by_key(|replica| (replica.oneoff, replica.number));
         }
+        let done = match &stored {
+            Some(stored) => self.finished_jobs(&stored.desired())?.len(),
+            None => 0,
+        };
         let frozen = row.as_ref().and_then(|row| row.frozen.clone());
         let going = row.as_ref().is_some_and(|row| !row.wanted);
         Ok(StackView {
@@ -58,7 +62,7 @@ impl Engine {
             status: match (going, &frozen) {
                 (true, _) => "removing".to_owned(),
                 (false, Some(_)) => "frozen".to_owned(),
-                (false, None) => overall(&observed, &services),
+                (false, None) => overall(&observed, &services, done),
             },
             frozen,
             revision: stored.as_ref().map_or(0, |stored| stored.number),
@@ -79,7 +83,8 @@ impl Engine {
         let started = row.runtime.as_ref().map(|runtime| runtime.started_at);
         let since = started.and_then(|at| u64::try_from(at).ok());
         let since = since.map(|at| SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(at));
-        let more = More { health, failures: row.restart_count, now: Some(now) };
+        let oom = row.restart_count > 0 && row.exit.as_ref().is_some_and(|exit| exit.oom);
+        let more = More { health, failures: row.restart_count, oom, now: Some(now) };
         let exit = row.exit.as_ref().filter(|_| !runs);
         Ok(ReplicaView {
             number: container.number,
@@ -128,8 +133,8 @@ fn wanted_services(stored: Option<&Stored>) -> BTreeMap<String, ServiceView> {
     views.collect()
 }
 
-/// Returns how the stack does: `running(3)`, `degraded`, `stopped`, `exited(1)`.
-fn overall(observed: &Observed, services: &[ServiceView]) -> String {
+/// Returns how the stack does: `running(3)`, `degraded`, `stopped`, `exited(1)`; `done` jobs have no container any more.
+fn overall(observed: &Observed, services: &[ServiceView], done: usize) -> String {
     let replicas = || observed.containers.values().filter(|container| !container.oneoff);
     let running = replicas().filter(|c| matches!(c.state, State::Running { .. })).count();
     let wanted: usize = services.iter().map(|s| usize::try_from(s.wanted).unwrap_or(0)).sum();
@@ -140,7 +145,7 @@ fn overall(observed: &Observed, services: &[ServiceView]) -> String {
         State::Created => container.stopped_by_user,
         State::Paused | State::Restarting { .. } | State::Removing => false,
     };
-    let good = replicas().filter(fine).count() + observed.dismissed.len();
+    let good = replicas().filter(fine).count() + observed.dismissed.len() + done;
     let exited = replicas().filter(|c| matches!(c.state, State::Exited { .. })).count();
     match (good >= wanted && good >= replicas().count(), running) {
         (true, 0) if replicas().any(|c| c.stopped_by_user) || exited == 0 => "stopped".to_owned(),

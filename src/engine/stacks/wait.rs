@@ -16,6 +16,7 @@ use crate::protocol::Progress;
 use crate::reconcile::observed::Health;
 use crate::spec::container::RestartPolicy;
 use crate::spec::name::ServiceName;
+use crate::spec::stack::Service;
 
 impl Engine {
     /// Waits for the services of `scope`; the client's going away ends it.
@@ -75,15 +76,20 @@ impl Engine {
         Ok(None)
     }
 
-    /// Returns how many replicas of each service of `scope` are wanted now.
+    /// Returns how many replicas of each service of `scope` are wanted now, without jobs that are done and gone.
     fn wanted(&self, stack: &str, scope: &[ServiceName]) -> Result<BTreeMap<String, u32>, Failure> {
         let stored = self.stored_stack(stack)?.filter(|stored| stored.row.wanted);
         let Some(stored) = stored else {
             let message = format!("stack {stack} was taken down meanwhile");
             return Err(Failure { message, hint: None });
         };
+        let done = self.finished_jobs(&stored.desired())?;
+        let left = |service: &Service| {
+            let done = done.iter().filter(|(name, _)| *name == service.name).count();
+            service.replicas.saturating_sub(u32::try_from(done).unwrap_or(u32::MAX))
+        };
         let services = stored.stack().services.values().filter(|s| scope.contains(&s.name));
-        Ok(services.map(|s| (s.name.as_str().to_owned(), s.replicas)).collect())
+        Ok(services.map(|s| (s.name.as_str().to_owned(), left(s))).collect())
     }
 }
 
