@@ -18,8 +18,9 @@ services:
 
 /// Events of before now, oldest first.
 fn events(host: &Host) -> Vec<serde_json::Value> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
-    let answer = host.0.client().get(&format!("/events?since=1&until={now}")).expect("an answer");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+    let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+    let answer = host.0.client().get(&format!("/events?since=1&until={until}")).expect("an answer");
     let lines = answer.text();
     lines.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
 }

@@ -10,7 +10,7 @@ use super::status::{More, status};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::merge;
-use crate::engine::state::containers::Container;
+use crate::engine::state::containers::{Container, Phase};
 use crate::engine::state::stacks;
 use crate::protocol::{ReplicaView, ServiceView, StackView};
 use crate::reconcile::observed::{Health, Observed, ObservedContainer, State};
@@ -35,7 +35,9 @@ impl Engine {
         let stored = self.stored_stack(name).ok().flatten();
         let mut services = wanted_services(stored.as_ref());
         for container in observed.containers.values() {
-            let replica = self.replica_view(container, observed.now)?;
+            // One that was removed while we looked is not shown.
+            let Some(handle) = self.handle(&container.id) else { continue };
+            let replica = self.replica_view(container, &handle.row(), observed.now);
             let service = container.service.as_str().to_owned();
             let view = services.entry(service.clone()).or_insert_with(|| ServiceView {
                 name: service,
@@ -75,9 +77,10 @@ impl Engine {
     fn replica_view(
         &self,
         container: &ObservedContainer,
+        row: &Container,
         now: SystemTime,
-    ) -> Result<ReplicaView, EngineError> {
-        let row = self.container(&container.id)?.row();
+    ) -> ReplicaView {
+        let starting = row.phase == Phase::Starting;
         let runs = matches!(container.state, State::Running { .. } | State::Paused);
         let health = container.health.filter(|_| runs);
         let started = row.runtime.as_ref().map(|runtime| runtime.started_at);
@@ -86,14 +89,17 @@ impl Engine {
         let oom = row.restart_count > 0 && row.exit.as_ref().is_some_and(|exit| exit.oom);
         let more = More { health, failures: row.restart_count, oom, now: Some(now) };
         let exit = row.exit.as_ref().filter(|_| !runs);
-        Ok(ReplicaView {
+        ReplicaView {
             number: container.number,
             oneoff: container.oneoff,
             id: row.id.clone(),
             container: row.name.clone(),
-            command: self.command(&row),
-            state: word(&container.state).to_owned(),
-            status: status(&container.state, since, more),
+            command: self.command(row),
+            state: if starting { "starting" } else { word(&container.state) }.to_owned(),
+            status: match starting {
+                true => "Starting".to_owned(),
+                false => status(&container.state, since, more),
+            },
             health: health.map(|health| health_word(health).to_owned()),
             exit_code: exit.map(|exit| exit.code),
             oom: exit.is_some_and(|exit| exit.oom),
@@ -105,7 +111,7 @@ impl Engine {
             },
             created_at: row.created_at,
             started_at: started,
-        })
+        }
     }
 
     /// Returns program and arguments; what the container itself asks for when its image is gone.

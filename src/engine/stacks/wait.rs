@@ -8,7 +8,7 @@ use futures_util::future::select_all;
 use tokio::time::Instant;
 
 use super::report::{Failure, Teller};
-use crate::engine::core::Engine;
+use crate::engine::core::{Engine, now};
 use crate::engine::events::Query;
 use crate::engine::host::{Verdict, exited};
 use crate::engine::state::containers::{Container, Phase};
@@ -17,6 +17,9 @@ use crate::reconcile::observed::Health;
 use crate::spec::container::RestartPolicy;
 use crate::spec::name::ServiceName;
 use crate::spec::stack::Service;
+
+/// A program without a health check counts once it has run for so long: most that fail do so at once.
+const SETTLING: Duration = Duration::from_millis(250);
 
 impl Engine {
     /// Waits for the services of `scope`; the client's going away ends it.
@@ -41,10 +44,12 @@ impl Engine {
             let rows: Vec<_> =
                 watches.iter_mut().map(|w| Arc::clone(&w.borrow_and_update().row)).collect();
             let waiting = waiting(&self.wanted(stack, scope)?, &rows)?;
-            if waiting.is_empty() {
+            let settling = rows.iter().map(|row| settling(row)).max().unwrap_or_default();
+            if waiting.is_empty() && settling.is_zero() {
                 return Ok(None);
             }
-            if waiting != told {
+            let waiting_for_nobody = waiting.is_empty();
+            if !waiting_for_nobody && waiting != told {
                 teller.say(Progress::Waiting { services: waiting.clone() });
                 told = waiting;
             }
@@ -62,9 +67,16 @@ impl Engine {
                     None => std::future::pending().await,
                 }
             };
+            let settled = async {
+                match waiting_for_nobody {
+                    true => tokio::time::sleep(settling).await,
+                    false => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 // Cancel-safe: everything is looked at anew after each of them.
                 () = changed => {}
+                () = settled => {}
                 _ = events.recv() => {}
                 () = teller.unheard() => {}
                 () = late => {
@@ -148,4 +160,12 @@ fn settled(row: &Container) -> Verdict {
         },
         _ => Verdict::NotYet,
     }
+}
+
+/// Returns how long a container still has to run until it counts.
+fn settling(row: &Container) -> Duration {
+    let started = row.runtime.as_ref().filter(|_| row.phase == Phase::Running);
+    let Some(started) = started.filter(|_| row.health.is_none()) else { return Duration::ZERO };
+    let up = u64::try_from(now() - started.started_at).unwrap_or(0);
+    SETTLING.saturating_sub(Duration::from_nanos(up))
 }

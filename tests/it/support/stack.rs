@@ -59,8 +59,9 @@ fn parse(text: &str) -> Stack {
     let input = Input { path: "/srv/stack.yaml".to_owned(), text: text.to_owned() };
     let loaded = load(&[input], &BTreeMap::new(), &NoFiles);
     assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+    let name = text.lines().find_map(|line| line.strip_prefix("name: ")).expect("it has a name");
     let context = Context {
-        name: StackName::try_from("shop").expect("a name"),
+        name: StackName::try_from(name).expect("a name"),
         home: None,
         working_dir: "/srv",
         config_files: &["/srv/stack.yaml".to_owned()],
