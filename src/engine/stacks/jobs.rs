@@ -41,8 +41,10 @@ impl Engine {
             return Ok(BTreeSet::new());
         }
         let rows: Vec<_> = self.handles().iter().map(|handle| handle.row()).collect();
+        // One that is being removed is as good as gone: its end is told before its row goes.
         let there: BTreeSet<(&str, u32)> = rows
             .iter()
+            .filter(|row| row.phase != Phase::Removing)
             .filter_map(|row| row.replica.as_ref())
             .filter(|replica| replica.stack == stack && !replica.oneoff)
             .map(|replica| (replica.service.as_str(), replica.number))
