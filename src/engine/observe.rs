@@ -53,6 +53,13 @@ impl Engine {
                 observed.containers.insert(row.id.clone(), container);
             }
         }
+        // A removal that is under way leaves its mark at its end only.
+        let going = ours.iter().filter(|row| row.phase == Phase::Removing && row.stopped_by_user);
+        for replica in going.filter_map(|row| row.replica.as_ref()).filter(|r| !r.oneoff) {
+            if let Ok(service) = ServiceName::try_from(replica.service.as_str()) {
+                observed.dismissed.insert((service, replica.number));
+            }
+        }
         for network in &networks {
             observe_network(name, network, &others, desired, &mut observed);
         }

@@ -301,7 +301,8 @@ fn a_container_whose_shim_is_killed_is_dead_and_comes_back_by_its_policy() {
         (state["Pid"].as_i64().is_some_and(|pid| pid > 0 && pid != init)).then_some(())
     })
     .unwrap_or_else(|| panic!("{}\n{}", state(&host.0, &web), host.0.log()));
-    assert!(!lives(init), "the old init lives on");
+    // It has left its cgroup; the rest of its end is the kernel's.
+    wait_for(PATIENCE, || (!lives(init)).then_some(())).expect("the old init ends");
     // Init keeps its shim's command line; only the shim itself is the engine's child.
     let engine = i64::from(host.0.pid());
     let shims = processes(&web).into_iter().filter(|(pid, _)| parent_of(*pid) == engine).count();
@@ -403,7 +404,7 @@ fn after_a_boot_what_must_run_runs_again() {
     assert_eq!(host.replica("job"), Some((job, "exited".to_owned())), "a job is done once");
     let once_state = state(&host.0, "once");
     assert_eq!(once_state["Status"], "exited", "{once_state}");
-    assert!(!lives(once));
+    wait_for(PATIENCE, || (!lives(once)).then_some(())).expect("it ended with the machine");
     let plan = host.plan(&text);
     assert!(!plan.contains("web.1"), "{plan}");
     let up = host.apply(&text, Default::default());
