@@ -25,7 +25,7 @@ demo:
 # Ends the demo: its containers, its network, its engine, its folder.
 demo-down:
 	@$(DEMO_BARGEE) down --stack hello
-	@kill $$(cat $(DEMO)/run/engine.pid)
+	@$(DEMO_BARGEE) system shutdown
 	@rm -rf $(DEMO)
 
 # Installs what the tests need from Debian's packages, runs every test, and checks that nothing is left behind.

@@ -17,6 +17,8 @@ pub struct Options {
     pub(super) log_level: Option<String>,
     /// The bound socket is standard input: the keeper's way to pass it on.
     pub(super) socket_on_stdin: bool,
+    /// The keeper's word that engines crashed again and again.
+    pub(super) after_crashes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +37,9 @@ pub enum UsageError {
     Unknown(OsString),
     #[error("{0} needs a value")]
     NoValue(&'static str),
-    #[error("unknown log level {0:?}: expected error, warn, info, debug or trace")]
-    LogLevel(String),
 }
 
 const FLAGS: [&str; 4] = ["--root", "--run", "--config", "--log-level"];
-
-const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 impl Options {
     /// Reads the words after `engine`. `variable` looks one up in the environment.
@@ -54,11 +52,14 @@ impl Options {
     ) -> Result<Self, UsageError> {
         let mut given: [Option<OsString>; 4] = Default::default();
         let (mut start, mut socket_on_stdin) = (Start::Foreground, false);
+        let mut after_crashes = false;
         while let Some(word) = arguments.next() {
             if word == "--auto" {
                 start = Start::Detached;
             } else if word == "--socket-on-stdin" {
                 socket_on_stdin = true;
+            } else if word == "--after-crashes" {
+                after_crashes = true;
             } else {
                 let (place, value) =
                     valued(&word).ok_or_else(|| UsageError::Unknown(word.clone()))?;
@@ -71,9 +72,6 @@ impl Options {
         }
         let [root, run, config, level] = given;
         let log_level = level.map(|level| level.to_string_lossy().into_owned());
-        if let Some(level) = log_level.as_ref().filter(|level| !LEVELS.contains(&level.as_str())) {
-            return Err(UsageError::LogLevel(level.clone()));
-        }
         let folder = |given: Option<OsString>, name, default: &str| {
             given.or_else(|| variable(name)).map_or_else(|| default.into(), PathBuf::from)
         };
@@ -86,6 +84,7 @@ impl Options {
             start,
             log_level,
             socket_on_stdin,
+            after_crashes,
         })
     }
 
@@ -159,6 +158,5 @@ mod tests {
     fn what_is_unknown_or_incomplete_is_refused() {
         assert_eq!(parse(&["--rot", "/r"]), Err(UsageError::Unknown("--rot".into())));
         assert_eq!(parse(&["--run"]), Err(UsageError::NoValue("--run")));
-        assert_eq!(parse(&["--log-level=loud"]), Err(UsageError::LogLevel("loud".into())));
     }
 }

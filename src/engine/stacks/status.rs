@@ -29,7 +29,7 @@ pub(super) struct More {
     pub(super) health: Option<Health>,
     /// Restarts in a row.
     pub(super) failures: u32,
-    /// Whether memory ran out when it last ended.
+    /// The last run ended for want of memory.
     pub(super) oom: bool,
     /// An exit that its restart policy gave up on, or none follows.
     pub(super) now: Option<SystemTime>,
@@ -48,7 +48,8 @@ pub(super) fn status(state: &State, since: Option<SystemTime>, more: More) -> St
                 Some(Health::Healthy) => " (healthy)",
                 Some(Health::Unhealthy) => " (unhealthy)",
             };
-            format!("Up {}{health}", since_text(*since))
+            let after = if more.oom { ", restarted after OOM" } else { "" };
+            format!("Up {}{health}{after}", since_text(*since))
         }
         State::Paused => {
             format!("Up {} (Paused)", since.map_or_else(|| since_text(now), since_text))
@@ -112,9 +113,14 @@ mod tests {
             told(State::Restarting { until, code: 1 }, more(None, 3)),
             "Restarting in 4s (exit 1, 3 failures)"
         );
+        let starved = |state| status(&state, None, More { oom: true, ..more(None, 1) });
         assert_eq!(
-            told(State::Restarting { until: None, code: 137 }, More { oom: true, ..more(None, 1) }),
-            "Restarting now (exit 137, OOM, 1 failure)"
+            starved(State::Restarting { until, code: 137 }),
+            "Restarting in 4s (exit 137, OOM, 1 failure)"
+        );
+        assert_eq!(
+            starved(State::Running { since: before(5) }),
+            "Up 5 seconds, restarted after OOM"
         );
         let exited = State::Exited { code: 137, oom: true, at: before(120) };
         assert_eq!(told(exited, more(None, 0)), "Exited (137) 2 minutes ago, OOM");
