@@ -26,7 +26,6 @@ pub mod signals;
 pub mod stacks;
 pub mod state;
 pub mod status;
-mod sys;
 pub mod translate;
 mod trash;
 pub mod volumes;
