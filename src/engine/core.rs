@@ -13,6 +13,7 @@ use crate::engine::containers::{Handle, execs::Execs};
 use crate::engine::error::EngineError;
 use crate::engine::events::{Actor, Bus, Event, Query};
 use crate::engine::images::Images;
+use crate::engine::limit_watch::LimitWatch;
 use crate::engine::lock::RootLock;
 use crate::engine::machine::Machine;
 use crate::engine::networks::Networks;
@@ -40,6 +41,7 @@ pub struct Engine {
     pub(crate) stacks: Stacks,
     /// Memory is about to be given back.
     trimming: AtomicBool,
+    pub(crate) limit_watch: LimitWatch,
     database: Mutex<Database>,
     _lock: RootLock,
 }
@@ -80,11 +82,13 @@ impl Engine {
             images: Images::default(),
             stacks: Stacks::default(),
             trimming: AtomicBool::new(false),
+            limit_watch: LimitWatch::open().map_err(EngineError::io("watch cgroups"))?,
             database: Mutex::new(database),
             _lock: lock,
             paths,
             config,
         });
+        engine.limit_watch.start(Arc::downgrade(&engine));
         engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;

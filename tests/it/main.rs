@@ -6,8 +6,11 @@
 
 mod config;
 mod containers;
+mod healing;
 mod images;
+mod limits;
 mod network;
+mod recovery;
 mod servers;
 mod spec;
 mod stacks;

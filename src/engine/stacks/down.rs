@@ -91,6 +91,7 @@ impl Engine {
         }
         self.write(Durability::Power, |tx| {
             stacks::recall(tx, name.as_str(), None)?;
+            stacks::forget_jobs(tx, name.as_str())?;
             stacks::delete(tx, name.as_str())
         })
         .map_err(EngineError::from)?;
