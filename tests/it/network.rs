@@ -201,6 +201,7 @@ fn busybox() -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
+        header.set_mode(0o777);
         archive
             .append_link(&mut header, format!("bin/{name}"), "busybox")
             .expect("a link is packed");
