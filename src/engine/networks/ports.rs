@@ -126,7 +126,7 @@ impl Engine {
             Refusal::Owned(holder) => {
                 format!("Bind for {address} failed: port is already allocated: {holder} has it")
             }
-            Refusal::Program(ReserveError::Taken { holder, .. }) => {
+            Refusal::Program(ReserveError::Taken { address, holder, .. }) => {
                 let holder =
                     holder.as_ref().map_or("another program".to_owned(), ToString::to_string);
                 format!(
