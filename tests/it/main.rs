@@ -1,9 +1,16 @@
 //! Tests of the binary as a user meets it, a file per theme.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![expect(clippy::print_stderr, reason = "a test says why it is skipped")]
+#![expect(unreachable_pub, reason = "the helpers have no crate around them")]
+
 mod config;
 mod containers;
+mod healing;
 mod images;
+mod limits;
 mod network;
+mod recovery;
 mod servers;
 mod spec;
 mod stacks;
