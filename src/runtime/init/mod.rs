@@ -31,7 +31,7 @@ pub(crate) enum InitError {
     Restrict(String),
     #[error("this runtime has no {0}")]
     Unsupported(&'static str),
-    #[error("exec: {program:?}: {source}")]
+    #[error("exec: {program:?}: {}", in_small_letters(source))]
     Execute { program: String, source: io::Error },
     #[error("exec: {program:?}: executable file not found in $PATH")]
     NotFound { program: String },
@@ -46,6 +46,14 @@ impl InitError {
             Self::Execute { .. } => 126,
             _ => 128,
         }
+    }
+}
+
+/// Docker's command line tells what may not be executed by the words `permission denied`, in small letters.
+fn in_small_letters(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
     }
 }
 
