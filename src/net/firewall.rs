@@ -96,7 +96,8 @@ fn changes(
     for (number, (chain, found)) in chains.iter().enumerate() {
         let wanted = if number == 0 { guests(opening, chain, found) } else { Vec::new() };
         let ours = || {
-            let text = |rule: &Found| rule.user_data.get(2..).is_some_and(|text| text.starts_with(mark));
+            let text =
+                |rule: &Found| rule.user_data.get(2..).is_some_and(|text| text.starts_with(mark));
             found.iter().filter(move |rule| text(rule))
         };
         let marks = |rules: &mut dyn Iterator<Item = Vec<u8>>| rules.collect::<BTreeSet<_>>();
@@ -201,7 +202,8 @@ mod tests {
     fn rules_stand_before_the_return_that_ends_the_users_chain() {
         let wanted = opening(&[Bridges::StartingWith("bbt".to_owned())]);
         let chains = |user: Vec<Found>| vec![("DOCKER-USER", user), ("FORWARD", Vec::new())];
-        let (delete, add) = changes(&wanted, &chains(vec![found(3, "", false), found(4, "", true)]));
+        let (delete, add) =
+            changes(&wanted, &chains(vec![found(3, "", false), found(4, "", true)]));
         assert!(delete.is_empty());
         let places: Vec<_> = add.iter().map(|rule| (rule.chain, rule.place)).collect();
         assert_eq!(places, [("DOCKER-USER", Place::Before(4)); 2]);

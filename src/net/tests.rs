@@ -294,7 +294,9 @@ fn a_firewall_that_drops_by_policy_lets_containers_through_once_it_is_opened() {
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
             nft("flush ruleset");
             assert!(machine.driver.look_after_rules().unwrap());
-            nft("table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }");
+            nft(
+                "table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }",
+            );
             machine.driver.publish(&machine.state).unwrap();
             assert!(!machine.driver.look_after_rules().unwrap());
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));

@@ -89,7 +89,10 @@ impl Engine {
         networks.driver.publish(&state)?;
         if let Err(error) = networks.driver.open_firewall() {
             // Without another firewall's drop all works, and with it the user needs to know the reason.
-            tracing::warn!(error = EngineError::from(error).full(), "another firewall may stop containers");
+            tracing::warn!(
+                error = EngineError::from(error).full(),
+                "another firewall may stop containers"
+            );
         }
         published.done = covers;
         let refused = Arc::new(refused);
@@ -115,7 +118,10 @@ impl Engine {
                     Ok(true) => engine.refresh_soon(),
                     Err(error) => {
                         let error = EngineError::from(error);
-                        tracing::warn!(error = error.full(), "packet rules that changed are not repaired");
+                        tracing::warn!(
+                            error = error.full(),
+                            "packet rules that changed are not repaired"
+                        );
                     }
                 }
             }

@@ -34,7 +34,9 @@ impl Watch {
         loop {
             let mut ready = self.socket.readable().await?;
             match ready.try_io(|socket| socket.get_ref().recv_from_full()) {
-                Ok(Ok((bytes, _))) if is_foreign(&bytes, Path::new("/proc/self/task")) => return Ok(()),
+                Ok(Ok((bytes, _))) if is_foreign(&bytes, Path::new("/proc/self/task")) => {
+                    return Ok(());
+                }
                 Ok(Ok(_)) | Err(_) => {}
                 // Some notices were lost (netlink(7)), so nobody knows what changed.
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
@@ -51,7 +53,8 @@ fn is_foreign(bytes: &[u8], threads: &Path) -> bool {
             .find(|(attribute, ..)| *attribute == THREAD)
             .and_then(|(_, value, _)| value.try_into().ok())
             .map(u32::from_be_bytes);
-        kind == NEW_GENERATION && thread.is_none_or(|thread| !threads.join(thread.to_string()).exists())
+        kind == NEW_GENERATION
+            && thread.is_none_or(|thread| !threads.join(thread.to_string()).exists())
     })
 }
 
@@ -71,7 +74,8 @@ mod tests {
             apply::remove("own").unwrap();
             let own = tokio::time::timeout(Duration::from_millis(50), watch.next());
             assert!(own.await.is_err());
-            let added = std::process::Command::new("nft").args(["add", "table", "ip", "x"]).status();
+            let added =
+                std::process::Command::new("nft").args(["add", "table", "ip", "x"]).status();
             if !added.is_ok_and(|status| status.success()) {
                 return;
             }

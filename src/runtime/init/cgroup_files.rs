@@ -71,8 +71,7 @@ impl<'a> Hierarchy<'a> {
 
     fn mount(&self, set: u64) -> std::io::Result<OwnedFd> {
         if self.path == "/" {
-            let options =
-                mounts::Options { set, data: self.options.clone(), ..Default::default() };
+            let options = mounts::Options { set, data: self.options.clone(), ..Default::default() };
             let kind = if self.options.is_empty() { "cgroup2" } else { "cgroup" };
             return Ok(new_filesystem(kind, Path::new("cgroup"), &options)?);
         }
@@ -101,9 +100,8 @@ mod tests {
 
     #[test]
     fn each_line_names_a_folder_its_options_and_the_own_cgroup() {
-        let parse = |line| {
-            Hierarchy::parse(line).map(|one| (one.folder, one.options.len(), one.path))
-        };
+        let parse =
+            |line| Hierarchy::parse(line).map(|one| (one.folder, one.options.len(), one.path));
         assert_eq!(parse("4:cpu,cpuacct:/bargee/c"), Some(("cpu,cpuacct", 2, "/bargee/c")));
         assert_eq!(parse("1:name=systemd:/a:b"), Some(("systemd", 2, "/a:b")));
         assert_eq!(parse("0::/"), Some(("unified", 0, "/")));
