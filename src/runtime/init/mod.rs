@@ -1,5 +1,6 @@
 //! The `clone3` child: config.json applied step by step, in one visible order, then `execve`.
 
+mod cgroup_files;
 pub(crate) mod handshake;
 mod identity;
 mod pid1;
