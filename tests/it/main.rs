@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "a test says why it is skipped")]
 #![expect(unreachable_pub, reason = "the helpers have no crate around them")]
 
+mod cli;
 mod config;
 mod containers;
 mod healing;

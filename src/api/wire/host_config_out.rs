@@ -24,7 +24,7 @@ pub fn write(spec: &ContainerSpec) -> Value {
         "AutoRemove": spec.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": or_null(spec.volumes_from.clone()),
-        "ConsoleSize": [0, 0],
+        "ConsoleSize": spec.console_size.unwrap_or((0, 0)),
     });
     if !spec.annotations.is_empty() {
         host["Annotations"] = json!(spec.annotations);

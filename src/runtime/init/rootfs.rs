@@ -452,7 +452,11 @@ fn parent_and_name(path: &Path) -> Option<(&Path, &std::ffi::OsStr)> {
     Some((path.parent()?, path.file_name()?))
 }
 
-pub(super) fn clone_tree(from: BorrowedFd<'_>, path: &Path, bind: Bind) -> rustix::io::Result<OwnedFd> {
+pub(super) fn clone_tree(
+    from: BorrowedFd<'_>,
+    path: &Path,
+    bind: Bind,
+) -> rustix::io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if bind == Bind::Recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
