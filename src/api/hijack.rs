@@ -143,6 +143,15 @@ pub(crate) fn content_type(version: ApiVersion, tty: bool) -> &'static str {
     }
 }
 
+/// A piece of a multiplexed stream; 1 is standard output, 2 standard error.
+pub(crate) fn frame(stream: u8, text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).expect("a piece has at most a few megabytes");
+    let mut bytes = vec![stream, 0, 0, 0];
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
 fn head(asked: Asked, tty: bool) -> Vec<u8> {
     let content_type = content_type(asked.version, tty);
     let mut text = if asked.upgrade {

@@ -13,12 +13,12 @@ use super::containers::size;
 use crate::api::answer;
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
-use crate::api::hijack::{Asked, Hijack, Session};
+use crate::api::hijack::{Asked, Hijack, Session, frame};
 use crate::api::query::Parameters;
 use crate::api::wire::lenient::{InvalidBody, Object};
-use crate::engine::Engine;
 use crate::engine::containers::attach::Streams;
 use crate::engine::containers::execs::ExecSpec;
+use crate::engine::{Engine, Kind};
 
 pub(super) fn routes() -> Router<Arc<Engine>> {
     Router::new()
@@ -72,13 +72,17 @@ async fn start(
     let view = engine.exec(&id).await?;
     let keys = view.spec.detach_keys.as_deref();
     let mut session = Session::new(view.spec.tty, view.spec.streams.stdin, keys)?;
-    match engine.start_exec(&id, detach, size).await? {
-        None => Ok(StatusCode::OK.into_response()),
-        Some(attached) => {
-            session.attached = Some(attached.stream);
-            Ok(hijack.answer(asked, session).await)
+    match engine.start_exec(&id, detach, size).await {
+        Ok(None) => return Ok(StatusCode::OK.into_response()),
+        Ok(Some(attached)) => session.attached = Some(attached.stream),
+        // What the program itself can't do is its output, and its exit code says so too: clients ask for that.
+        Err(error) if !detach && !matches!(error.kind(), Kind::NotFound | Kind::Conflict) => {
+            let text = format!("{}\r\n", error.full());
+            session.before = if view.spec.tty { text.into_bytes() } else { frame(1, &text) };
         }
+        Err(error) => return Err(error.into()),
     }
+    Ok(hijack.answer(asked, session).await)
 }
 
 /// `ConsoleSize: [rows, columns]`.

@@ -31,6 +31,8 @@ pub(super) fn read(host: &mut Object<'_>, spec: &mut ContainerSpec) -> Result<()
     }
     // The size of the client's terminal; `resize` follows anyway.
     host.value("ConsoleSize");
+    // Where the client wrote the id, on its own disk.
+    host.value("ContainerIDFile");
     Ok(())
 }
 

@@ -162,8 +162,9 @@ impl Engine {
         }
         let started = self.begin_exec(&handle, &shim, &exec, detach).await;
         let attached = started.inspect_err(|error| {
-            self.execs
-                .ended(id, if let EngineError::Start { code, .. } = error { *code } else { 126 });
+            // Docker knows two: the program is not there, and everything else.
+            let missing = matches!(error, EngineError::Start { code: 127, .. });
+            self.execs.ended(id, if missing { 127 } else { 126 });
         })?;
         if let Some((rows, columns)) = size.filter(|_| exec.spec.tty) {
             // A program that ended already has no size.

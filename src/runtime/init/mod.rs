@@ -22,7 +22,7 @@ pub(crate) use identity::become_user_and_execute;
 /// A step that failed, with the code that `docker run` exits with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InitError {
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {}", reason(source))]
     Step { action: String, source: io::Error },
     #[error("cannot join the cgroup: {0}")]
     Cgroup(String),
@@ -30,10 +30,18 @@ pub(crate) enum InitError {
     Restrict(String),
     #[error("this runtime has no {0}")]
     Unsupported(&'static str),
-    #[error("exec: {program:?}: {source}")]
+    #[error("exec: {program:?}: {}", reason(source))]
     Execute { program: String, source: io::Error },
     #[error("exec: {program:?}: executable file not found in $PATH")]
     NotFound { program: String },
+}
+
+/// The kernel's words alone, in lower case: docker's command line tells 126 from 127 by `permission denied`.
+fn reason(source: &io::Error) -> String {
+    let text = source.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 impl InitError {
