@@ -124,22 +124,24 @@ where
     let service = Front { router, hijack: Hijack::new(hijack, end) };
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let mut connection = Box::pin(connection);
-    let taken: Taken = loop {
-        tokio::select! {
-            // First, so that an earlier answer is flushed before the connection is taken over.
-            biased;
-            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                return;
+    let taken: Taken = tokio::select! {
+        // First, so that an earlier answer is flushed before the connection is taken over.
+        biased;
+        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
             }
-            Some(taken) = takers.recv() => break taken,
-            () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+            return;
         }
-        // Only a shutdown comes here; the answer under way is still sent.
-        drop(poll_fn(|cx| connection.poll_without_shutdown(cx)).await);
-        return;
+        Some(taken) = takers.recv() => taken,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            // The answer under way is still sent.
+            if let Err(error) = poll_fn(|cx| connection.poll_without_shutdown(cx)).await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            return;
+        }
     };
     let parts = Pin::into_inner(connection).into_parts();
     // Processes that clients are attached to go on without us.

@@ -13,10 +13,6 @@ use super::place::{Asked, Place};
 pub(crate) struct Global {
     pub(crate) place: Place,
     pub(crate) stack: StackChoice,
-    /// `--log-level`, for an engine in the foreground.
-    pub(crate) log_level: Option<String>,
-    /// Everything that was said, as it stood, for a verb that hands it on.
-    pub(crate) words: Vec<OsString>,
 }
 
 /// A stack that was chosen before the verb: `--stack NAME`, or by its files.
@@ -40,7 +36,7 @@ impl StackChoice {
 /// The command line up to the verb.
 #[derive(Debug)]
 pub(crate) enum Start {
-    Verb { global: Global, verb: String, rest: Vec<OsString> },
+    Verb { global: Box<Global>, verb: String, rest: Vec<OsString> },
     Help,
     Version,
 }
@@ -51,7 +47,12 @@ pub(crate) const OPTIONS: &[(Option<char>, &str, &str, &str)] = &[
     (None, "run", "FOLDER", "Folder that holds the socket [env: BARGEE_RUN]"),
     (None, "config", "FILE", "Settings of an engine that is started"),
     (Some('H'), "host", "ADDRESS", "Socket of a running engine, unix:///… [env: BARGEE_HOST]"),
-    (Some('l'), "log-level", "LEVEL", "What an engine in the foreground logs"),
+    (
+        Some('l'),
+        "log-level",
+        "LEVEL",
+        "What an engine that is started logs: error, warn, info, debug, trace",
+    ),
     (None, "stack", "NAME", "Act on this stack, in verbs that docker has too"),
     (Some('f'), "file", "FILE", "Act on the stack of this file; may be repeated"),
     (Some('p'), "project-name", "NAME", "Name of the stack, over its file's"),
@@ -68,31 +69,30 @@ pub(crate) fn read(arguments: impl Iterator<Item = OsString>) -> Result<Start, C
     let mut arguments = arguments;
     let mut asked = Asked::default();
     let mut stack = StackChoice::default();
-    let mut log_level = None;
-    let mut words = Vec::new();
     while let Some(word) = arguments.next() {
         let text = word.to_string_lossy().into_owned();
         if !text.starts_with('-') || text == "-" {
             let place = Place::new(asked)?;
-            let global = Global { place, stack, log_level, words };
+            let global = Box::new(Global { place, stack });
             return Ok(Start::Verb { global, verb: text, rest: arguments.collect() });
         }
         match text.as_str() {
             "-h" | "--help" => return Ok(Start::Help),
             "-v" | "-V" | "--version" => return Ok(Start::Version),
-            // Docker's, for more of its own log; ours is `--log-level` of the engine.
-            "-D" | "--debug" => continue,
+            "-D" | "--debug" => {
+                asked.log_level = Some("debug".to_owned());
+                continue;
+            }
             _ => {}
         }
         let (name, value) = option(&text, &word, &mut arguments)?;
-        words.extend([OsString::from(format!("--{name}")), value.clone()]);
         let string = value.to_string_lossy().into_owned();
         match name {
             "root" => asked.root = Some(value.into()),
             "run" => asked.run = Some(value.into()),
             "config" => asked.config = Some(value.into()),
             "host" => asked.host = Some(string),
-            "log-level" => log_level = Some(string),
+            "log-level" => asked.log_level = Some(string),
             "stack" => stack.name = Some(string),
             "file" => stack.files.push(value.into()),
             "project-name" => stack.project_name = Some(string),
@@ -155,7 +155,7 @@ mod tests {
         read(words.iter().map(OsString::from))
     }
 
-    fn verb(words: &[&str]) -> (Global, String, Vec<OsString>) {
+    fn verb(words: &[&str]) -> (Box<Global>, String, Vec<OsString>) {
         match start(words).unwrap() {
             Start::Verb { global, verb, rest } => (global, verb, rest),
             other => panic!("{other:?}"),

@@ -16,6 +16,8 @@ pub(crate) struct Place {
     pub(crate) run: PathBuf,
     /// The engine's settings file, when it isn't the default one.
     pub(crate) config: Option<PathBuf>,
+    /// What an engine that is started logs, when its settings don't say it.
+    pub(crate) log_level: Option<String>,
     /// `-H unix:///…` or `BARGEE_HOST`: then nothing is started.
     host: Option<PathBuf>,
 }
@@ -26,6 +28,7 @@ pub(crate) struct Asked {
     pub(crate) root: Option<PathBuf>,
     pub(crate) run: Option<PathBuf>,
     pub(crate) config: Option<PathBuf>,
+    pub(crate) log_level: Option<String>,
     pub(crate) host: Option<String>,
 }
 
@@ -52,6 +55,7 @@ impl Place {
             root: absolute(folder(asked.root, "BARGEE_ROOT", DEFAULT_ROOT))?,
             run: absolute(folder(asked.run, "BARGEE_RUN", DEFAULT_RUN))?,
             config: asked.config.map(absolute).transpose()?,
+            log_level: asked.log_level,
             host: host.as_deref().map(socket_of).transpose()?,
         })
     }

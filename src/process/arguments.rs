@@ -13,6 +13,8 @@ pub struct Options {
     pub config: PathBuf,
     pub(super) config_named: bool,
     pub start: Start,
+    /// What is logged, over the settings file.
+    pub(super) log_level: Option<String>,
     /// The bound socket is standard input: the keeper's way to pass it on.
     pub(super) socket_on_stdin: bool,
 }
@@ -27,13 +29,19 @@ pub enum Start {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
-    #[error("unknown argument {0:?} of bargee engine; it takes --root, --run, --config and --auto")]
+    #[error(
+        "unknown argument {0:?} of bargee engine; it takes --root, --run, --config, --log-level and --auto"
+    )]
     Unknown(OsString),
     #[error("{0} needs a value")]
     NoValue(&'static str),
+    #[error("unknown log level {0:?}: expected error, warn, info, debug or trace")]
+    LogLevel(String),
 }
 
-const FLAGS: [&str; 3] = ["--root", "--run", "--config"];
+const FLAGS: [&str; 4] = ["--root", "--run", "--config", "--log-level"];
+
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 impl Options {
     /// Reads the words after `engine`. `variable` looks one up in the environment.
@@ -44,7 +52,7 @@ impl Options {
         mut arguments: impl Iterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, UsageError> {
-        let mut given: [Option<OsString>; 3] = Default::default();
+        let mut given: [Option<OsString>; 4] = Default::default();
         let (mut start, mut socket_on_stdin) = (Start::Foreground, false);
         while let Some(word) = arguments.next() {
             if word == "--auto" {
@@ -61,7 +69,11 @@ impl Options {
                 given[place] = Some(value);
             }
         }
-        let [root, run, config] = given;
+        let [root, run, config, level] = given;
+        let log_level = level.map(|level| level.to_string_lossy().into_owned());
+        if let Some(level) = log_level.as_ref().filter(|level| !LEVELS.contains(&level.as_str())) {
+            return Err(UsageError::LogLevel(level.clone()));
+        }
         let folder = |given: Option<OsString>, name, default: &str| {
             given.or_else(|| variable(name)).map_or_else(|| default.into(), PathBuf::from)
         };
@@ -72,6 +84,7 @@ impl Options {
             config_named: config.is_some(),
             config: absolute(config.map_or_else(|| DEFAULT_PATH.into(), PathBuf::from)),
             start,
+            log_level,
             socket_on_stdin,
         })
     }
@@ -87,6 +100,9 @@ impl Options {
         words.extend(["--run".into(), self.paths.run().into()]);
         if self.config_named {
             words.extend(["--config".into(), self.config.clone().into()]);
+        }
+        if let Some(level) = &self.log_level {
+            words.extend(["--log-level".into(), level.into()]);
         }
         words
     }
@@ -129,11 +145,13 @@ mod tests {
 
     #[test]
     fn a_keepers_engine_gets_the_same_options() {
-        let options = parse(&["--root", "/r", "--config=/c", "--auto"]).unwrap();
+        let words = ["--root", "/r", "--config=/c", "--log-level", "debug", "--auto"];
+        let options = parse(&words).unwrap();
         let words = options.of_engine();
         let again = Options::parse(words.into_iter().skip(1), |_| None).unwrap();
         assert_eq!(again.paths, options.paths);
         assert_eq!((again.config, again.config_named), (options.config, true));
+        assert_eq!(again.log_level.as_deref(), Some("debug"));
         assert!(again.socket_on_stdin && again.start == Start::Foreground);
     }
 
@@ -141,5 +159,6 @@ mod tests {
     fn what_is_unknown_or_incomplete_is_refused() {
         assert_eq!(parse(&["--rot", "/r"]), Err(UsageError::Unknown("--rot".into())));
         assert_eq!(parse(&["--run"]), Err(UsageError::NoValue("--run")));
+        assert_eq!(parse(&["--log-level=loud"]), Err(UsageError::LogLevel("loud".into())));
     }
 }

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::listen::{self, Bound, DockerLink, OwnSocket};
-use super::{Options, ProcessError, logging, notify, sys};
+use super::{Options, ProcessError, logging, sd_notify, sys};
 use crate::api::server::{self, Listener};
 use crate::engine::Engine;
 use crate::engine::config::{self, Config};
@@ -26,7 +26,7 @@ pub(super) fn run(options: &Options) -> Result<(), ProcessError> {
     sys::use_few_arenas();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config = config::load(&options.config, options.named())?;
-    logging::start(&config.log_level)?;
+    logging::start(options.log_level.as_ref().unwrap_or(&config.log_level))?;
     raise_open_files();
     // Bound before all else: clients queue while the engine looks at what runs.
     let sockets = Sockets::open(options, &config)?;
@@ -105,10 +105,10 @@ async fn serve(options: &Options, config: Config, sockets: Sockets) -> Result<()
     let pid_file = PidFile::write(options.paths.pid_file())?;
     let link = if docker_socket { DockerLink::offer(&options.paths) } else { None };
     tracing::info!(root = %options.paths.root().display(), run = %options.paths.run().display(), "the engine serves");
-    notify::tell("READY=1");
+    sd_notify::tell("READY=1");
     tokio::spawn(asked.cancel(shutdown.clone()));
     server::serve(Arc::clone(&engine), listeners, shutdown).await;
-    notify::tell("STOPPING=1");
+    sd_notify::tell("STOPPING=1");
     tracing::info!("the engine ends; containers go on");
     drop((link, pid_file, sockets.own));
     Ok(())

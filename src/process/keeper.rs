@@ -172,7 +172,7 @@ fn wait(engine: &mut Child, signals: &mut Signals) -> Result<ExitStatus, Process
         for signal in signals.wait() {
             if signal != SIGCHLD {
                 // It may be gone already, which the next turn sees.
-                drop(kill(pid, Signal::SIGTERM));
+                let _gone = kill(pid, Signal::SIGTERM);
             }
         }
     }

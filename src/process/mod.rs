@@ -8,7 +8,7 @@ mod engine;
 mod keeper;
 mod listen;
 mod logging;
-mod notify;
+mod sd_notify;
 mod sys;
 
 pub use arguments::{Options, Start, UsageError};

@@ -178,7 +178,9 @@ fn busybox() -> Vec<u8> {
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         header.set_mode(0o777);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         archive
             .append_link(&mut header, format!("bin/{name}"), "busybox")
             .expect("a link is packed");
@@ -187,7 +189,9 @@ fn busybox() -> Vec<u8> {
     let passwd = b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/nowhere:/bin/sh\n";
     header.set_size(passwd.len() as u64);
     header.set_mode(0o644);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     archive.append_data(&mut header, "etc/passwd", passwd.as_slice()).expect("passwd is packed");
     archive.into_inner().expect("the archive is whole")
 }

@@ -1,5 +1,9 @@
 //! Tests of the binary as a user meets it, a file per theme.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![expect(clippy::print_stderr, reason = "a test says why it is skipped")]
+#![expect(unreachable_pub, reason = "the helpers have no crate around them")]
+
 mod config;
 mod containers;
 mod images;

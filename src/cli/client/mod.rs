@@ -15,7 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -49,8 +49,6 @@ pub(crate) struct Client {
 /// An answer that was read as a whole. Its status is 2xx or 304 (nothing had to be done).
 #[derive(Debug)]
 pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
     body: Bytes,
     asked: String,
 }
@@ -63,11 +61,6 @@ impl Response {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body)
             .map_err(|source| ClientError::Answer { asked: self.asked.clone(), source })
-    }
-
-    /// Whether the object was in the wanted state already (304).
-    pub(crate) fn not_modified(&self) -> bool {
-        self.status == StatusCode::NOT_MODIFIED.as_u16()
     }
 }
 
@@ -143,10 +136,9 @@ impl Client {
         let asked = format!("{method} {path}");
         let request = request(method, path, query, json_body(body), body.map(|_| JSON), &[]);
         let (sender, response) = self.send(request, &asked).await?;
-        let (parts, incoming) = response.into_parts();
-        let body = whole(incoming, &asked).await?;
+        let body = whole(response.into_body(), &asked).await?;
         self.keep(sender);
-        Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body, asked })
+        Ok(Response { body, asked })
     }
 
     /// Sends a request whose answer is a stream of JSON values.
@@ -356,4 +348,5 @@ async fn whole(body: Incoming, asked: &str) -> Result<Bytes, ClientError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

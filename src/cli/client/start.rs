@@ -106,6 +106,9 @@ fn spawn(place: &Place, log: &Path) -> Result<Child, ClientError> {
     if let Some(config) = &place.config {
         command.arg("--config").arg(config);
     }
+    if let Some(level) = &place.log_level {
+        command.arg("--log-level").arg(level);
+    }
     command
         .stdin(Stdio::null())
         .stdout(output.0)

@@ -8,7 +8,6 @@ use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Body, ClientError};
@@ -97,17 +96,6 @@ impl Lines {
                 None if self.buffer.iter().all(u8::is_ascii_whitespace) => return Ok(None),
                 None => self.parse(true)?,
             }
-        }
-    }
-
-    /// As [`Self::next`], as a `T`.
-    ///
-    /// # Errors
-    /// As [`Self::next`], or the value is no `T`.
-    pub(crate) async fn next_as<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
-        match self.next().await? {
-            None => Ok(None),
-            Some(value) => serde_json::from_value(value).map(Some).map_err(|s| self.wrong(s)),
         }
     }
 

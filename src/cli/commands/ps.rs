@@ -260,9 +260,8 @@ mod tests {
         };
         assert_eq!(
             listing(None),
-            "CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS         PORTS                                                NAMES\n\
+            "CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS         PORTS                                              NAMES\n\
              0123456789ab   busybox   \"sh -c 'while true; …\"   3 minutes ago   Up 3 minutes   443/tcp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp   web\n"
-                .replace("PORTS                                                NAMES", "PORTS                                             NAMES")
         );
         assert_eq!(listing(Some(r#"{{.Names}} {{.Label "a"}} {{.Labels}}"#)), "web 1 a=1,b=2\n");
     }

@@ -144,4 +144,5 @@ impl ContainerFlags {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

@@ -6,14 +6,14 @@ use crate::cli::error::CliError;
 use crate::spec::container::{PortSpec, Protocol};
 use crate::spec::value::port;
 
+/// `PortBindings` and `ExposedPorts`.
+type Ports = (Map<String, Value>, Map<String, Value>);
+
 /// Returns `PortBindings` and `ExposedPorts` of the published and the exposed ports.
 ///
 /// # Errors
 /// A word that is no port.
-pub(super) fn bindings(
-    publish: &[String],
-    expose: &[String],
-) -> Result<(Map<String, Value>, Map<String, Value>), CliError> {
+pub(super) fn bindings(publish: &[String], expose: &[String]) -> Result<Ports, CliError> {
     let mut bindings = Map::new();
     let mut exposed = Map::new();
     for word in publish {

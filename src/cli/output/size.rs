@@ -29,8 +29,10 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    let before = |value: f64| if value < 1.0 { 1 } else { value.log10().floor() as usize + 1 };
-    let places = digits.saturating_sub(before(value));
+    let before = 1 + std::iter::successors(Some(value / 10.0), |rest| Some(rest / 10.0))
+        .take_while(|rest| *rest >= 1.0)
+        .count();
+    let places = digits.saturating_sub(before);
     let text = format!("{value:.places$}");
     if text.contains('.') {
         return text.trim_end_matches('0').trim_end_matches('.').to_owned();

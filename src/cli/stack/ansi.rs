@@ -2,7 +2,6 @@
 
 use std::io;
 
-pub(crate) const BOLD: &str = "1";
 pub(crate) const DIM: &str = "2";
 pub(crate) const RED: &str = "31";
 pub(crate) const GREEN: &str = "32";

@@ -32,7 +32,6 @@ pub(crate) struct Convergence {
     pub(crate) no_start: bool,
     /// Remove containers of services that the file no longer has: always so here
     #[arg(long, conflicts_with = "keep_orphans")]
-    #[expect(dead_code, reason = "it asks for what is done anyway")]
     remove_orphans: bool,
     /// Keep containers of services that the file no longer has
     #[arg(long)]

@@ -25,7 +25,6 @@ pub(crate) struct Args {
     timeout: Option<u64>,
     /// Remove containers of services that the file no longer has: always so here
     #[arg(long)]
-    #[expect(dead_code, reason = "it asks for what is done anyway")]
     remove_orphans: bool,
     /// Print the progress as JSON lines
     #[arg(long)]

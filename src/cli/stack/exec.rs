@@ -25,11 +25,9 @@ pub(crate) struct Args {
     no_tty: bool,
     /// Keep standard input open: always so here
     #[arg(short, long)]
-    #[expect(dead_code, reason = "it asks for what is done anyway")]
     interactive: bool,
     /// Give the program a terminal: done wherever there is one
     #[arg(short, long)]
-    #[expect(dead_code, reason = "it asks for what is done anyway")]
     tty: bool,
     /// Set a variable, or pass it on from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]

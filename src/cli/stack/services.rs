@@ -156,7 +156,6 @@ pub(crate) mod rm {
         stop: bool,
         /// Ask nothing: no question is ever asked
         #[arg(short, long)]
-        #[expect(dead_code, reason = "there is no question")]
         force: bool,
         /// Remove the containers' anonymous volumes too
         #[arg(short, long)]

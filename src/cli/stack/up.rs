@@ -55,7 +55,6 @@ pub(crate) struct Args {
     exit_code_from: Option<String>,
     /// Answer yes to every question: none is ever asked
     #[arg(short, long)]
-    #[expect(dead_code, reason = "there is no question")]
     yes: bool,
     /// Print the progress as JSON lines; implies --detach
     #[arg(long)]

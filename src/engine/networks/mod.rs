@@ -18,7 +18,6 @@ mod rows;
 mod sandbox;
 mod view;
 
-pub(crate) use files::NetworkFiles;
 pub use open::Networks;
 pub use rows::CreateNetwork;
 pub use view::Member;

@@ -50,4 +50,5 @@ impl Template {
 pub(crate) const HIDDEN: char = '\0';
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

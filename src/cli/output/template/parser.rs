@@ -39,7 +39,7 @@ pub(super) fn parse(pieces: &[Piece]) -> Result<Vec<Node>, TemplateError> {
     let (nodes, end) = parser.block()?;
     match end {
         End::Text => Ok(nodes),
-        End::End => Err(wrong("{{end}} without a beginning")),
+        End::Close => Err(wrong("{{end}} without a beginning")),
         End::Else(_) => Err(wrong("{{else}} without a beginning")),
     }
 }
@@ -52,7 +52,7 @@ struct Parser<'a> {
 /// What a block ended with; `else` may carry an `if` of its own.
 enum End {
     Text,
-    End,
+    Close,
     Else(Vec<Token>),
 }
 
@@ -73,7 +73,7 @@ impl Parser<'_> {
                 _ => "",
             };
             match keyword {
-                "end" if tokens.len() == 1 => return Ok((nodes, End::End)),
+                "end" if tokens.len() == 1 => return Ok((nodes, End::Close)),
                 "else" => return Ok((nodes, End::Else(tokens[1..].to_vec()))),
                 "if" | "with" | "range" => nodes.push(self.control(keyword, &tokens[1..])?),
                 "define" | "template" | "block" | "break" | "continue" => {
@@ -89,10 +89,10 @@ impl Parser<'_> {
         let (body, end) = self.block()?;
         let otherwise = match end {
             End::Text => return Err(wrong(format!("{{{{{keyword}}}}} has no {{{{end}}}}"))),
-            End::End => Vec::new(),
+            End::Close => Vec::new(),
             End::Else(tokens) => match tokens.first() {
                 None => match self.block()? {
-                    (nodes, End::End) => nodes,
+                    (nodes, End::Close) => nodes,
                     _ => return Err(wrong("{{else}} has no {{end}}")),
                 },
                 // `{{else if}}` shares the end of the whole.

@@ -108,6 +108,7 @@ fn tamed(text: &str, coloured: bool) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
