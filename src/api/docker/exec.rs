@@ -16,9 +16,9 @@ use crate::api::error::ApiError;
 use crate::api::hijack::{Asked, Hijack, Session, frame};
 use crate::api::query::Parameters;
 use crate::api::wire::lenient::{InvalidBody, Object};
+use crate::engine::Engine;
 use crate::engine::containers::attach::Streams;
 use crate::engine::containers::execs::ExecSpec;
-use crate::engine::{Engine, Kind};
 
 pub(super) fn routes() -> Router<Arc<Engine>> {
     Router::new()
@@ -72,16 +72,21 @@ async fn start(
     let view = engine.exec(&id).await?;
     let keys = view.spec.detach_keys.as_deref();
     let mut session = Session::new(view.spec.tty, view.spec.streams.stdin, keys)?;
-    match engine.start_exec(&id, detach, size).await {
-        Ok(None) => return Ok(StatusCode::OK.into_response()),
-        Ok(Some(attached)) => session.attached = Some(attached.stream),
-        // What the program itself can't do is its output, and its exit code says so too: clients ask for that.
-        Err(error) if !detach && !matches!(error.kind(), Kind::NotFound | Kind::Conflict) => {
-            let text = format!("{}\r\n", error.full());
-            session.before = if view.spec.tty { text.into_bytes() } else { frame(1, &text) };
-        }
-        Err(error) => return Err(error.into()),
+    if detach {
+        engine.start_exec(&id, true, size).await?;
+        return Ok(StatusCode::OK.into_response());
     }
+    engine.check_exec(&id)?;
+    session.begin = Some(Box::pin(async move {
+        match engine.start_exec(&id, false, size).await {
+            Ok(attached) => (Vec::new(), attached.map(|attached| attached.stream)),
+            // It is the output of what could not begin, and the exit code says so too: clients ask for that.
+            Err(error) => {
+                let text = format!("{}\r\n", error.full());
+                (if view.spec.tty { text.into_bytes() } else { frame(1, &text) }, None)
+            }
+        }
+    }));
     Ok(hijack.answer(asked, session).await)
 }
 

@@ -146,6 +146,17 @@ impl Engine {
         Ok(id)
     }
 
+    /// Tells whether an exec can be started: it did not run yet, and its container runs.
+    pub fn check_exec(&self, id: &str) -> Result<(), EngineError> {
+        let exec = self.known_exec(id)?;
+        let handle = self.container(&exec.container)?;
+        self.executing_shim(&handle)?;
+        if exec.running || exec.exit_code.is_some() {
+            return Err(ran(id));
+        }
+        Ok(())
+    }
+
     /// Starts an exec; `None` when it was asked to run detached.
     pub async fn start_exec(
         self: &Arc<Self>,
@@ -157,8 +168,7 @@ impl Engine {
         let handle = self.container(&exec.container)?;
         let shim = self.executing_shim(&handle)?;
         if !self.execs.begin(id) {
-            let message = format!("exec command {id} has already run");
-            return Err(EngineError::Conflict { message });
+            return Err(ran(id));
         }
         let started = self.begin_exec(&handle, &shim, &exec, detach).await;
         let attached = started.inspect_err(|error| {
@@ -259,6 +269,10 @@ impl Engine {
             &[("execID", id.to_owned()), ("exitCode", code.to_string())],
         );
     }
+}
+
+fn ran(id: &str) -> EngineError {
+    EngineError::Conflict { message: format!("exec command {id} has already run") }
 }
 
 /// Returns 64 random hex digits.
