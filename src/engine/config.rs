@@ -26,6 +26,9 @@ pub struct Config {
     pub logs: Logs,
     pub network: Network,
     pub images: Images,
+    /// The keeper's word, not the file's: engines crashed again and again, so that no stack's loop should act.
+    #[serde(skip)]
+    pub after_crashes: bool,
 }
 
 /// Defaults of a container that says nothing itself.
@@ -95,6 +98,7 @@ impl Default for Config {
             logs: Logs::default(),
             network: Network::default(),
             images: Images::default(),
+            after_crashes: false,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::containers::{Handle, execs::Execs};
 use crate::engine::error::EngineError;
 use crate::engine::events::{Actor, Bus, Event, Query};
 use crate::engine::images::Images;
+use crate::engine::limit_watch::LimitWatch;
 use crate::engine::lock::RootLock;
 use crate::engine::machine::Machine;
 use crate::engine::networks::Networks;
@@ -36,6 +37,7 @@ pub struct Engine {
     pub(crate) networks: Networks,
     pub(crate) images: Images,
     pub(crate) stacks: Stacks,
+    pub(crate) limit_watch: LimitWatch,
     database: Mutex<Database>,
     _lock: RootLock,
 }
@@ -75,11 +77,13 @@ impl Engine {
             networks,
             images: Images::default(),
             stacks: Stacks::default(),
+            limit_watch: LimitWatch::open().map_err(EngineError::io("watch cgroups"))?,
             database: Mutex::new(database),
             _lock: lock,
             paths,
             config,
         });
+        engine.limit_watch.start(Arc::downgrade(&engine));
         engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;

@@ -91,6 +91,10 @@ impl Host for RealHost {
             Step::WaitFor { condition, containers, .. } => {
                 return wait_for(engine, *condition, containers).await;
             }
+            Step::Pause { duration } => {
+                tokio::time::sleep(*duration).await;
+                Ok(())
+            }
         };
         match done {
             Err(error) if is_done(step, &error) => Ok(()),

@@ -12,6 +12,7 @@ pub mod events;
 pub mod health;
 mod host;
 pub mod images;
+mod limit_watch;
 pub mod lock;
 pub mod logs;
 mod machine;

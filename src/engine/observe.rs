@@ -46,10 +46,18 @@ impl Engine {
             missing_mounts: Vec::new(),
             foreign_names: BTreeMap::new(),
             dismissed: self.dismissed_replicas(name)?,
+            finished: desired.map_or_else(|| Ok(BTreeSet::new()), |d| self.finished_jobs(d))?,
         };
         for row in &ours {
             if let Some(container) = self.observe_container(name, row)? {
                 observed.containers.insert(row.id.clone(), container);
+            }
+        }
+        // A removal that is under way leaves its mark at its end only.
+        let going = ours.iter().filter(|row| row.phase == Phase::Removing && row.stopped_by_user);
+        for replica in going.filter_map(|row| row.replica.as_ref()).filter(|r| !r.oneoff) {
+            if let Ok(service) = ServiceName::try_from(replica.service.as_str()) {
+                observed.dismissed.insert((service, replica.number));
             }
         }
         for network in &networks {
@@ -151,7 +159,12 @@ impl Engine {
         let runtime = row.runtime.as_ref().filter(|_| row.phase == Phase::Running)?;
         let path = format!("{}/{}", self.paths.cgroup_parent(), row.id);
         // A container that ends while we look has no cgroup any more.
-        let told = Cgroup::open(&self.machine.cgroups, &path).ok()?.limits().ok()?;
+        let cgroup = Cgroup::open(&self.machine.cgroups, &path).ok()?;
+        if row.replica.is_some() {
+            // Before they are read: a change after that is noticed.
+            self.limit_watch.watch(&row.id, runtime.incarnation, &cgroup.limit_folders());
+        }
+        let told = cgroup.limits().ok()?;
         Some(Limits {
             incarnation: runtime.incarnation,
             resources: row.spec.resources.clone(),

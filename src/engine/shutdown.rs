@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
+use crate::engine::containers::Handle;
 use crate::engine::containers::lifecycle::{By, StopOptions};
 use crate::engine::core::Engine;
 use crate::engine::error::{EngineError, Kind};
 use crate::engine::state::containers::{Container, Phase};
+use crate::runtime::cgroup::Cgroup;
 
 impl Engine {
     /// Stops all containers with their grace. Stacks go beside each other; within one, services go in the reverse
@@ -22,7 +24,22 @@ impl Engine {
         let groups = groups(rows.iter().map(AsRef::as_ref));
         let results = join_all(groups.into_iter().map(|waves| self.stop_waves(waves))).await;
         let stopped: Result<(), EngineError> = results.into_iter().collect();
-        stopped.and(self.close_networks().await)
+        let left = join_all(self.handles().iter().map(|handle| self.let_shim_go(handle))).await;
+        let left: Result<(), EngineError> = left.into_iter().collect();
+        if let Ok(parent) = Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent()) {
+            parent.remove_if_empty();
+        }
+        stopped.and(left).and(self.close_networks().await)
+    }
+
+    /// An exit lets the shim go behind its event; here that is waited for.
+    async fn let_shim_go(self: &Arc<Self>, handle: &Arc<Handle>) -> Result<(), EngineError> {
+        let _verb = handle.verb.lock().await;
+        if runs(handle.row().phase) {
+            // Its stop failed, which is told already.
+            return Ok(());
+        }
+        self.shut_shim(handle).await
     }
 
     async fn stop_waves(self: &Arc<Self>, waves: Vec<Vec<String>>) -> Result<(), EngineError> {

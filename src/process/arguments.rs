@@ -17,6 +17,8 @@ pub struct Options {
     pub(super) log_level: Option<String>,
     /// The bound socket is standard input: the keeper's way to pass it on.
     pub(super) socket_on_stdin: bool,
+    /// The keeper's word that engines crashed again and again.
+    pub(super) after_crashes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +56,14 @@ impl Options {
     ) -> Result<Self, UsageError> {
         let mut given: [Option<OsString>; 4] = Default::default();
         let (mut start, mut socket_on_stdin) = (Start::Foreground, false);
+        let mut after_crashes = false;
         while let Some(word) = arguments.next() {
             if word == "--auto" {
                 start = Start::Detached;
             } else if word == "--socket-on-stdin" {
                 socket_on_stdin = true;
+            } else if word == "--after-crashes" {
+                after_crashes = true;
             } else {
                 let (place, value) =
                     valued(&word).ok_or_else(|| UsageError::Unknown(word.clone()))?;
@@ -86,6 +91,7 @@ impl Options {
             start,
             log_level,
             socket_on_stdin,
+            after_crashes,
         })
     }
 

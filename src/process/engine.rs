@@ -26,6 +26,7 @@ pub(super) fn run(options: &Options) -> Result<(), ProcessError> {
     sys::use_few_arenas();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config = config::load(&options.config, options.named())?;
+    let config = Config { after_crashes: options.after_crashes, ..config };
     logging::start(options.log_level.as_ref().unwrap_or(&config.log_level))?;
     raise_open_files();
     // Bound before all else: clients queue while the engine looks at what runs.

@@ -20,7 +20,7 @@ use super::{Options, ProcessError};
 use crate::engine::config;
 use crate::engine::lock::LockError;
 
-/// So many crashes within this time and the keeper gives up.
+/// So many crashes within this time and the next engine keeps no stacks; so many of that one, and the keeper gives up.
 const CRASHES: usize = 3;
 const WITHIN: Duration = Duration::from_secs(60);
 /// Bytes of the log above which a new one is begun.
@@ -123,23 +123,30 @@ fn keep(
     let mut signals =
         Signals::new([SIGCHLD, SIGTERM, SIGINT]).map_err(ProcessError::io("listen to signals"))?;
     let mut crashes = Crashes::default();
+    // Its loops act no more: whatever crashed it may have been one of them.
+    let mut cautious = false;
     loop {
         let listener = socket
             .listener
             .as_fd()
             .try_clone_to_owned()
             .map_err(ProcessError::io("copy the socket"))?;
-        let mut engine = start_engine(options, program, listener)?;
+        let mut engine = start_engine(options, program, listener, cautious)?;
         let status = wait(&mut engine, &mut signals)?;
         if status.success() {
             return Ok(());
         }
         say(log, &format!("the engine ended with {status}"));
-        if crashes.are_too_many(Instant::now()) {
+        if !crashes.are_too_many(Instant::now()) {
+            continue;
+        }
+        if cautious {
             let error = ProcessError::Crashes { times: CRASHES, log: log.to_owned() };
             say(log, &format!("{error}; giving up"));
             return Err(error);
         }
+        say(log, "it crashes again and again; the next one keeps no stack until the next `up`");
+        (cautious, crashes) = (true, Crashes::default());
     }
 }
 
@@ -148,9 +155,14 @@ fn start_engine(
     options: &Options,
     program: &Path,
     listener: OwnedFd,
+    cautious: bool,
 ) -> Result<Child, ProcessError> {
     let mut command = Command::new(program);
-    command.args(options.of_engine()).env_clear().env("PATH", SEARCH_PATH).env("HOME", "/root");
+    command.args(options.of_engine());
+    if cautious {
+        command.arg("--after-crashes");
+    }
+    command.env_clear().env("PATH", SEARCH_PATH).env("HOME", "/root");
     for name in KEPT_VARIABLES {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);

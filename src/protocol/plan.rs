@@ -26,6 +26,6 @@ pub struct PlanStep {
     pub action: String,
     /// Why, in words: `image changed: … → …`.
     pub cause: String,
-    /// Step and cause as data; their shape may grow.
+    /// The cause as data, and the step when [`super::ApplyOptions::detail`] asked for it; their shape may grow.
     pub detail: serde_json::Value,
 }

@@ -57,6 +57,8 @@ pub struct ApplyOptions {
     pub wait: bool,
     /// Seconds; `None` waits for as long as it takes.
     pub wait_timeout: Option<u64>,
+    /// Tell every step whole, with the container that it makes: ten times the text.
+    pub detail: bool,
     /// Take a stack of this name over from another source.
     pub take_over: bool,
     /// Seconds of grace for containers that are replaced, over their own.

@@ -89,6 +89,10 @@ pub enum Step {
         condition: Condition,
         containers: Vec<String>,
     },
+    /// Lets time pass between two batches of an update.
+    Pause {
+        duration: Duration,
+    },
 }
 
 /// What changes without a re-creation.

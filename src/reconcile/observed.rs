@@ -28,6 +28,8 @@ pub struct Observed {
     pub foreign_names: BTreeMap<String, String>,
     /// Replicas that the user stopped and then removed: they stay away until they are asked for again.
     pub dismissed: BTreeSet<(ServiceName, u32)>,
+    /// Wanted replicas that are jobs, ended well exactly as they are wanted now, and have no container any more.
+    pub finished: BTreeSet<(ServiceName, u32)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

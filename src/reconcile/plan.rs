@@ -203,6 +203,7 @@ impl fmt::Display for Step {
                 Condition::ServiceHealthy => "wait until healthy",
                 Condition::ServiceCompletedSuccessfully => "wait until completed",
             }),
+            Step::Pause { duration } => write!(f, "pause for {duration:?}"),
         }
     }
 }
@@ -301,7 +302,10 @@ impl Draft {
             !only_restarts
                 && !matches!(
                     planned.step,
-                    Step::StartContainer { .. } | Step::StartNew { .. } | Step::WaitFor { .. }
+                    Step::StartContainer { .. }
+                        | Step::StartNew { .. }
+                        | Step::WaitFor { .. }
+                        | Step::Pause { .. }
                 )
         });
     }

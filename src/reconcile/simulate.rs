@@ -58,6 +58,7 @@ impl Simulation {
             missing_mounts: Vec::new(),
             foreign_names: BTreeMap::new(),
             dismissed: Default::default(),
+            finished: Default::default(),
         };
         Self {
             machine: Mutex::new(Machine {
@@ -171,6 +172,8 @@ impl Machine {
             Step::WaitFor { condition, containers, .. } => {
                 return self.wait(*condition, containers);
             }
+            // The virtual clock is advanced by the history, not by steps.
+            Step::Pause { .. } => {}
         }
         Ok(())
     }

@@ -93,6 +93,9 @@ impl Verb for Status {
 /// How long an engine may take to end, with its containers' own grace on top.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a keeper may take after its engine; a new one may be at work already.
+const KEEPER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Ends the engine and waits until its process is gone.
 async fn stop(global: &Global, containers: bool) -> Result<(), CliError> {
     let Some(client) = Client::connect_running(&global.place).await? else { return Ok(()) };
@@ -117,5 +120,21 @@ async fn stop(global: &Global, containers: bool) -> Result<(), CliError> {
             return Err(CliError::Failed(text));
         }
     }
+    await_keeper(&global.place.socket()).await;
     Ok(())
+}
+
+/// Waits until whoever bound the socket has let it go: a keeper ends a moment after its engine, and an engine that is
+/// started meanwhile would take it for a living one.
+async fn await_keeper(socket: &std::path::Path) {
+    let mut lock = socket.as_os_str().to_owned();
+    lock.push(".lock");
+    let start = std::time::Instant::now();
+    while start.elapsed() < KEEPER_PATIENCE {
+        let Ok(file) = std::fs::File::open(&lock) else { return };
+        if file.try_lock().is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }

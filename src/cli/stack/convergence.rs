@@ -131,6 +131,7 @@ impl Convergence {
                 wait,
                 wait_timeout,
                 take_over: self.take_over,
+                detail: false,
                 timeout: self.timeout,
             },
         }

@@ -27,7 +27,8 @@ impl Verb for Args {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
         let wanted = self.convergence.wanted(global)?;
         let client = global.connect().await?;
-        let request = self.convergence.request(&wanted, false, None);
+        let mut request = self.convergence.request(&wanted, false, None);
+        request.options.detail = self.json;
         let report = requests::plan(&client, &request).await?;
         if self.json {
             let text = serde_json::to_string_pretty(&report).map_err(|error| {

@@ -62,7 +62,8 @@ impl Verb for Args {
         found.retain(|container| {
             let replica = container.replica;
             let state = replica.state.as_str();
-            let live = matches!(state, "running" | "paused" | "restarting") && !replica.oneoff;
+            let live = matches!(state, "running" | "starting" | "paused" | "restarting")
+                && !replica.oneoff;
             let asked = states.is_empty() || states.iter().any(|asked| asked == state);
             asked && (live || self.all || !states.is_empty())
         });

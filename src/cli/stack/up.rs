@@ -123,7 +123,8 @@ async fn detached(
     wait_timeout: Option<u64>,
     json: bool,
 ) -> Result<u8, CliError> {
-    let request = convergence.request(wanted, wait, wait_timeout);
+    let mut request = convergence.request(wanted, wait, wait_timeout);
+    request.options.detail = json;
     let lines = requests::apply(client, &request).await?;
     let mut interrupted =
         signal(SignalKind::interrupt()).map_err(CliError::io("listen to Ctrl+C"))?;

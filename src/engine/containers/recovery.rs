@@ -72,7 +72,14 @@ impl Engine {
                 let options = RemoveOptions { force: false, volumes: true };
                 self.remove_container(handle.id(), options).await
             }
-            Phase::Created | Phase::Exited => self.shut_shim(handle).await,
+            Phase::Created => self.shut_shim(handle).await,
+            Phase::Exited => {
+                self.shut_shim(handle).await?;
+                if must_run(&row) {
+                    self.start_later(handle);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -213,8 +220,8 @@ impl Engine {
         }
         // As docker: `always` means at every boot, even after a stop. A stack's replica stays as its user left it.
         if row.phase == Phase::Exited
-            && row.spec.restart == RestartPolicy::Always
             && row.replica.is_none()
+            && (row.spec.restart == RestartPolicy::Always || must_run(row))
         {
             self.start_later(handle);
         }
@@ -229,4 +236,16 @@ impl Engine {
             }
         });
     }
+}
+
+/// Whether a container that no stack keeps was stopped only because the last engine stopped everything.
+fn must_run(row: &Container) -> bool {
+    let code = row.exit.as_ref().map_or(0, |exit| exit.code);
+    let wanted = match row.spec.restart {
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        // One with a limit of tries may have used them up.
+        RestartPolicy::OnFailure { max } => max == 0 && code != 0,
+        RestartPolicy::No => false,
+    };
+    wanted && row.replica.is_none() && !row.stopped_by_user && row.error.is_none()
 }

@@ -26,7 +26,16 @@ impl Engine {
         options: RemoveOptions,
     ) -> Result<(), EngineError> {
         let handle = self.container(word)?;
-        let _verb = handle.verb.lock().await;
+        let _verb = match handle.verb.try_lock() {
+            Ok(verb) => verb,
+            Err(_) => {
+                if options.force {
+                    // A stop that waits for its grace ends at once.
+                    self.cut_short(&handle).await?;
+                }
+                handle.verb.lock().await
+            }
+        };
         if handle.watch().borrow().removed {
             // Another removal was first.
             return Err(EngineError::NoContainer { word: word.to_owned() });

@@ -83,12 +83,28 @@ impl Engine {
         let covers = networks.asked.load(Ordering::SeqCst);
         let (mut state, live) = self.current_state();
         let refused = self.tell_netd(&mut published, &state, &live).await?;
+        self.watch_netd();
         state.publications.retain(|publication| !is_refused(publication, &refused));
         networks.driver.publish(&state)?;
         published.done = covers;
         let refused = Arc::new(refused);
         networks.set_refused(&refused);
         Ok(refused)
+    }
+
+    /// Publishes again when the present netd ends, which starts another one.
+    fn watch_netd(self: &Arc<Self>) {
+        let Some(pidfd) = self.networks.netd.to_watch() else { return };
+        let engine = Arc::downgrade(self);
+        tokio::spawn(async move {
+            // The error is the runtime's end.
+            let Ok(_) = pidfd.readable().await else { return };
+            let Some(engine) = engine.upgrade() else { return };
+            // It was told to end.
+            if !engine.stacks.rests() {
+                engine.refresh_soon();
+            }
+        });
     }
 
     fn current_state(&self) -> (State, BTreeMap<String, Live>) {

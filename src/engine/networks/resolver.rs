@@ -1,14 +1,18 @@
 //! The engine's side of netd: it writes the state, asks for obedience, and starts netd when none answers.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::unix::AsyncFd;
 
 use crate::engine::error::EngineError;
+use crate::engine::sys;
 use crate::net::netd::{self, AskError, NetdState, Report, Request};
 
 /// How long a new netd may take until it listens and has obeyed.
@@ -19,11 +23,14 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Netd {
     folder: PathBuf,
     state_file: PathBuf,
+    /// The one whose end is waited for.
+    watched: Mutex<Option<u32>>,
 }
 
 impl Netd {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), state_file: folder.join("state.json") }
+        let state_file = folder.join("state.json");
+        Self { folder: folder.to_owned(), state_file, watched: Mutex::default() }
     }
 
     /// Has netd obey `state`. One that doesn't answer is replaced by a new one, made of `program`.
@@ -106,6 +113,23 @@ impl Netd {
         (start_time(pid) == Some(started)).then_some(pid)
     }
 
+    /// Returns a descriptor that is readable once the present netd ends; `None` when there is none, or somebody has
+    /// asked already.
+    pub(super) fn to_watch(&self) -> Option<AsyncFd<OwnedFd>> {
+        let pid = self.pid()?;
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if *watched == Some(pid) {
+            return None;
+        }
+        let number = rustix::process::Pid::from_raw(pid.cast_signed())?;
+        // It fails when it ended just now, which whoever asks it next finds out.
+        let pidfd =
+            rustix::process::pidfd_open(number, rustix::process::PidfdFlags::NONBLOCK).ok()?;
+        let pidfd = sys::readable(pidfd).ok()?;
+        *watched = Some(pid);
+        Some(pidfd)
+    }
+
     fn kill(&self) {
         if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
             // It may have ended by itself meanwhile.
@@ -122,5 +146,10 @@ impl Netd {
 /// before it may hold spaces and parentheses.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    let fields = stat.rsplit_once(") ")?.1;
+    // One that ended and is not reaped yet serves nobody.
+    if fields.starts_with('Z') {
+        return None;
+    }
+    fields.split(' ').nth(19)?.parse().ok()
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::StackError;
 use super::keep::LIMIT;
 use super::merge::{Merged, merge};
-use super::report::{Failure, Teller, report};
+use super::report::{Detail, Failure, Teller, report};
 use super::revision::{Content, check_owner};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
@@ -46,7 +46,7 @@ impl Engine {
         let keeper = self.keeper(name.as_str());
         let _turn = keeper.turn.lock().await;
         let prepared = tokio::task::block_in_place(|| self.prepare(&request))?;
-        Ok(report(name.as_str(), &prepared.plan))
+        Ok(report(name.as_str(), &prepared.plan, Detail::of(&request.options)))
     }
 
     /// Stores the stack and converges; the stream ends with `Finished`. A reader that goes away stops nothing.
@@ -58,7 +58,7 @@ impl Engine {
         let name = submission.stack.name.as_str();
         let row = self.stack_row(name)?;
         check_owner(row.as_ref(), name, &submission.source, request.options.take_over)?;
-        let (mut teller, lines) = Teller::new(name);
+        let (mut teller, lines) = Teller::new(name, Detail::of(&request.options));
         let engine = Arc::clone(self);
         tokio::spawn(async move {
             let outcome = engine.converge(&request, &mut teller).await;

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::StackError;
 use super::keep::LIMIT;
-use super::report::{Failure, Teller};
+use super::report::{Detail, Failure, Teller};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::host::{RealHost, seconds};
@@ -28,7 +28,7 @@ impl Engine {
         request: DownRequest,
     ) -> Result<mpsc::Receiver<Progress>, EngineError> {
         let name = self.known_stack(name)?;
-        let (mut teller, lines) = Teller::new(name.as_str());
+        let (mut teller, lines) = Teller::new(name.as_str(), Detail::Cause);
         let engine = Arc::clone(self);
         tokio::spawn(async move {
             let outcome = engine.take_down(&name, &request, &mut teller).await;
@@ -42,7 +42,7 @@ impl Engine {
         let Ok(name) = StackName::try_from(name) else { return };
         let engine = Arc::clone(self);
         tokio::spawn(async move {
-            let (mut teller, _) = Teller::new(name.as_str());
+            let (mut teller, _) = Teller::new(name.as_str(), Detail::Cause);
             let outcome = engine.take_down(&name, &DownRequest::default(), &mut teller).await;
             if let Err(failure) = outcome {
                 tracing::error!(stack = name.as_str(), "down did not end: {}", failure.message);
@@ -90,6 +90,7 @@ impl Engine {
         }
         self.write(Durability::Power, |tx| {
             stacks::recall(tx, name.as_str(), None)?;
+            stacks::forget_jobs(tx, name.as_str())?;
             stacks::delete(tx, name.as_str())
         })
         .map_err(EngineError::from)?;

@@ -45,6 +45,11 @@ impl Stacks {
     pub(crate) fn rest(&self) {
         self.resting.store(true, Ordering::Relaxed);
     }
+
+    /// Returns whether everything is being taken down.
+    pub(crate) fn rests(&self) -> bool {
+        self.resting.load(Ordering::Relaxed)
+    }
 }
 
 /// One stack's loop, and the turn that its runs take.
@@ -89,6 +94,9 @@ impl Engine {
     pub(crate) async fn start_stacks(self: &Arc<Self>) -> Result<(), EngineError> {
         let (_, events) = self.bus.subscribe(&Query::default());
         tokio::spawn(watch(Arc::downgrade(self), events));
+        if self.config.after_crashes {
+            self.freeze_all("the engine crashed again and again; its log says why")?;
+        }
         for row in self.read(stacks::list)? {
             if row.wanted {
                 self.start_loop(&row.name, &mut *self.keeper(&row.name).turn.lock().await);
@@ -123,7 +131,7 @@ impl Engine {
                 return Looked::Failed;
             }
         };
-        if stored.row.frozen.is_some() || self.stacks.resting.load(Ordering::Relaxed) {
+        if stored.row.frozen.is_some() || self.stacks.rests() {
             return Looked::Rest { again: None };
         }
         let host = RealHost::new(self);
@@ -178,6 +186,16 @@ impl Engine {
             self.tell_stack(name, "frozen", &[("reason", &reason)]);
         }
         Ok(())
+    }
+
+    /// Lets the loop of the stack look that the container `id` belongs to.
+    pub(crate) fn look_at_stack_of(&self, id: &str) {
+        let Some(row) = self.handle(id).map(|handle| handle.row()) else { return };
+        let Some(replica) = &row.replica else { return };
+        let keepers = self.stacks.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = keepers.get(&replica.stack) {
+            keeper.look.notify_one();
+        }
     }
 
     /// Gives each unhealthy container that was stopped for a restart its backoff.

@@ -6,7 +6,9 @@
 mod apply;
 mod down;
 mod error;
+mod foreign;
 mod heals;
+mod jobs;
 mod keep;
 mod merge;
 mod report;

@@ -6,16 +6,35 @@ use std::time::Instant;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::protocol::{PlanReport, PlanStep, Progress};
+use crate::protocol::{ApplyOptions, PlanReport, PlanStep, Progress};
 use crate::reconcile::apply::{Event, Report};
 use crate::reconcile::controller::Notice;
-use crate::reconcile::plan::Plan;
+use crate::reconcile::plan::{Plan, Planned};
 
 /// Lines that may wait for a slow reader; more wait in memory, as their number is the plan's.
 const WAITING_LINES: usize = 64;
 
+/// How much of each step a client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// What people read.
+    Cause,
+    /// The step as data too.
+    Whole,
+}
+
+impl Detail {
+    pub(super) fn of(options: &ApplyOptions) -> Self {
+        if options.detail { Self::Whole } else { Self::Cause }
+    }
+}
+
 /// Returns a plan as clients get it.
-pub(super) fn report(stack: &str, plan: &Plan) -> PlanReport {
+pub(super) fn report(stack: &str, plan: &Plan, detail: Detail) -> PlanReport {
+    let told = |planned: &Planned| match detail {
+        Detail::Cause => json!({ "cause": planned.cause }),
+        Detail::Whole => json!({ "step": public(planned), "cause": planned.cause }),
+    };
     let steps = plan.steps().map(|(number, planned)| PlanStep {
         number,
         after: plan.before(number).into_iter().map(|(before, _)| before).collect(),
@@ -23,7 +42,7 @@ pub(super) fn report(stack: &str, plan: &Plan) -> PlanReport {
         subject: planned.subject.clone(),
         action: planned.step.to_string(),
         cause: planned.cause.to_string(),
-        detail: json!({ "step": public(planned), "cause": planned.cause }),
+        detail: told(planned),
     });
     PlanReport {
         stack: stack.to_owned(),
@@ -35,7 +54,7 @@ pub(super) fn report(stack: &str, plan: &Plan) -> PlanReport {
 }
 
 /// Returns a step as JSON, without the contents of files: they may be secrets.
-fn public(planned: &crate::reconcile::plan::Planned) -> serde_json::Value {
+fn public(planned: &Planned) -> serde_json::Value {
     let mut step = serde_json::to_value(&planned.step).unwrap_or_default();
     let files = step.pointer_mut("/replica/spec/files").and_then(|files| files.as_array_mut());
     for file in files.into_iter().flatten().filter_map(|file| file.as_object_mut()) {
@@ -48,13 +67,14 @@ fn public(planned: &crate::reconcile::plan::Planned) -> serde_json::Value {
 #[derive(Debug)]
 pub(super) struct Teller {
     stack: String,
+    detail: Detail,
     lines: mpsc::UnboundedSender<Progress>,
     started: BTreeMap<usize, Instant>,
 }
 
 impl Teller {
     /// Returns the teller and the end that the client reads.
-    pub(super) fn new(stack: &str) -> (Self, mpsc::Receiver<Progress>) {
+    pub(super) fn new(stack: &str, detail: Detail) -> (Self, mpsc::Receiver<Progress>) {
         let (lines, mut waiting) = mpsc::unbounded_channel();
         let (sender, receiver) = mpsc::channel(WAITING_LINES);
         tokio::spawn(async move {
@@ -64,7 +84,7 @@ impl Teller {
                 }
             }
         });
-        (Self { stack: stack.to_owned(), lines, started: BTreeMap::new() }, receiver)
+        (Self { stack: stack.to_owned(), detail, lines, started: BTreeMap::new() }, receiver)
     }
 
     pub(super) fn say(&self, line: Progress) {
@@ -83,7 +103,7 @@ impl Teller {
 
     pub(super) fn plan(&mut self, plan: &Plan) {
         self.started.clear();
-        self.say(Progress::Planned { plan: Box::new(report(&self.stack, plan)) });
+        self.say(Progress::Planned { plan: Box::new(report(&self.stack, plan, self.detail)) });
     }
 
     pub(super) fn step(&mut self, event: Event) {

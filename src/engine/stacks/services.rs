@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::StackError;
 use super::keep::LIMIT;
-use super::report::{Failure, Teller};
+use super::report::{Detail, Failure, Teller};
 use crate::engine::containers::lifecycle::By;
 use crate::engine::core::Engine;
 use crate::engine::error::{EngineError, Kind};
@@ -45,7 +45,7 @@ impl Engine {
             }
             None => libc::SIGKILL,
         };
-        let (mut teller, lines) = Teller::new(name.as_str());
+        let (mut teller, lines) = Teller::new(name.as_str(), Detail::Cause);
         let engine = Arc::clone(self);
         tokio::spawn(async move {
             let outcome = match verb {

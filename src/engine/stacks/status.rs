@@ -29,6 +29,8 @@ pub(super) struct More {
     pub(super) health: Option<Health>,
     /// Restarts in a row.
     pub(super) failures: u32,
+    /// The last run ended for want of memory.
+    pub(super) oom: bool,
     /// An exit that its restart policy gave up on, or none follows.
     pub(super) now: Option<SystemTime>,
 }
@@ -46,7 +48,8 @@ pub(super) fn status(state: &State, since: Option<SystemTime>, more: More) -> St
                 Some(Health::Healthy) => " (healthy)",
                 Some(Health::Unhealthy) => " (unhealthy)",
             };
-            format!("Up {}{health}", since_text(*since))
+            let after = if more.oom { ", restarted after OOM" } else { "" };
+            format!("Up {}{health}{after}", since_text(*since))
         }
         State::Paused => {
             format!("Up {} (Paused)", since.map_or_else(|| since_text(now), since_text))
@@ -56,12 +59,13 @@ pub(super) fn status(state: &State, since: Option<SystemTime>, more: More) -> St
                 1 => "1 failure".to_owned(),
                 many => format!("{many} failures"),
             };
+            let oom = if more.oom { ", OOM" } else { "" };
             let left = until.and_then(|until| until.duration_since(now).ok()).unwrap_or_default();
             match left.is_zero() {
-                true => format!("Restarting now (exit {code}, {failures})"),
+                true => format!("Restarting now (exit {code}{oom}, {failures})"),
                 // Rounded up: it is not before the time told.
                 false => format!(
-                    "Restarting in {}s (exit {code}, {failures})",
+                    "Restarting in {}s (exit {code}{oom}, {failures})",
                     left.as_millis().div_ceil(1000)
                 ),
             }
@@ -98,7 +102,7 @@ mod tests {
     fn a_status_says_what_happens_next() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         let before = |seconds| now - Duration::from_secs(seconds);
-        let more = |health, failures| More { health, failures, now: Some(now) };
+        let more = |health, failures| More { health, failures, oom: false, now: Some(now) };
         let told = |state, more| status(&state, None, more);
         assert_eq!(
             told(State::Running { since: before(180) }, more(Some(Health::Healthy), 0)),
@@ -108,6 +112,15 @@ mod tests {
         assert_eq!(
             told(State::Restarting { until, code: 1 }, more(None, 3)),
             "Restarting in 4s (exit 1, 3 failures)"
+        );
+        let starved = |state| status(&state, None, More { oom: true, ..more(None, 1) });
+        assert_eq!(
+            starved(State::Restarting { until, code: 137 }),
+            "Restarting in 4s (exit 137, OOM, 1 failure)"
+        );
+        assert_eq!(
+            starved(State::Running { since: before(5) }),
+            "Up 5 seconds, restarted after OOM"
         );
         let exited = State::Exited { code: 137, oom: true, at: before(120) };
         assert_eq!(told(exited, more(None, 0)), "Exited (137) 2 minutes ago, OOM");

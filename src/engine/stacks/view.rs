@@ -10,7 +10,7 @@ use super::status::{More, status};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::merge;
-use crate::engine::state::containers::Container;
+use crate::engine::state::containers::{Container, Phase};
 use crate::engine::state::stacks;
 use crate::protocol::{ReplicaView, ServiceView, StackView};
 use crate::reconcile::observed::{Health, Observed, ObservedContainer, State};
@@ -35,7 +35,9 @@ impl Engine {
         let stored = self.stored_stack(name).ok().flatten();
         let mut services = wanted_services(stored.as_ref());
         for container in observed.containers.values() {
-            let replica = self.replica_view(container, observed.now)?;
+            // One that was removed while we looked is not shown.
+            let Some(handle) = self.handle(&container.id) else { continue };
+            let replica = self.replica_view(container, &handle.row(), observed.now);
             let service = container.service.as_str().to_owned();
             let view = services.entry(service.clone()).or_insert_with(|| ServiceView {
                 name: service,
@@ -49,6 +51,10 @@ impl Engine {
         for service in &mut services {
             service.replicas.sort_by_key(|replica| (replica.oneoff, replica.number));
         }
+        let done = match &stored {
+            Some(stored) => self.finished_jobs(&stored.desired())?.len(),
+            None => 0,
+        };
         let frozen = row.as_ref().and_then(|row| row.frozen.clone());
         let going = row.as_ref().is_some_and(|row| !row.wanted);
         Ok(StackView {
@@ -58,7 +64,7 @@ impl Engine {
             status: match (going, &frozen) {
                 (true, _) => "removing".to_owned(),
                 (false, Some(_)) => "frozen".to_owned(),
-                (false, None) => overall(&observed, &services),
+                (false, None) => overall(&observed, &services, done),
             },
             frozen,
             revision: stored.as_ref().map_or(0, |stored| stored.number),
@@ -71,24 +77,29 @@ impl Engine {
     fn replica_view(
         &self,
         container: &ObservedContainer,
+        row: &Container,
         now: SystemTime,
-    ) -> Result<ReplicaView, EngineError> {
-        let row = self.container(&container.id)?.row();
+    ) -> ReplicaView {
+        let starting = row.phase == Phase::Starting;
         let runs = matches!(container.state, State::Running { .. } | State::Paused);
         let health = container.health.filter(|_| runs);
         let started = row.runtime.as_ref().map(|runtime| runtime.started_at);
         let since = started.and_then(|at| u64::try_from(at).ok());
         let since = since.map(|at| SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(at));
-        let more = More { health, failures: row.restart_count, now: Some(now) };
+        let oom = row.restart_count > 0 && row.exit.as_ref().is_some_and(|exit| exit.oom);
+        let more = More { health, failures: row.restart_count, oom, now: Some(now) };
         let exit = row.exit.as_ref().filter(|_| !runs);
-        Ok(ReplicaView {
+        ReplicaView {
             number: container.number,
             oneoff: container.oneoff,
             id: row.id.clone(),
             container: row.name.clone(),
-            command: self.command(&row),
-            state: word(&container.state).to_owned(),
-            status: status(&container.state, since, more),
+            command: self.command(row),
+            state: if starting { "starting" } else { word(&container.state) }.to_owned(),
+            status: match starting {
+                true => "Starting".to_owned(),
+                false => status(&container.state, since, more),
+            },
             health: health.map(|health| health_word(health).to_owned()),
             exit_code: exit.map(|exit| exit.code),
             oom: exit.is_some_and(|exit| exit.oom),
@@ -100,7 +111,7 @@ impl Engine {
             },
             created_at: row.created_at,
             started_at: started,
-        })
+        }
     }
 
     /// Returns program and arguments; what the container itself asks for when its image is gone.
@@ -128,8 +139,8 @@ fn wanted_services(stored: Option<&Stored>) -> BTreeMap<String, ServiceView> {
     views.collect()
 }
 
-/// Returns how the stack does: `running(3)`, `degraded`, `stopped`, `exited(1)`.
-fn overall(observed: &Observed, services: &[ServiceView]) -> String {
+/// Returns how the stack does: `running(3)`, `degraded`, `stopped`, `exited(1)`; `done` jobs have no container any more.
+fn overall(observed: &Observed, services: &[ServiceView], done: usize) -> String {
     let replicas = || observed.containers.values().filter(|container| !container.oneoff);
     let running = replicas().filter(|c| matches!(c.state, State::Running { .. })).count();
     let wanted: usize = services.iter().map(|s| usize::try_from(s.wanted).unwrap_or(0)).sum();
@@ -140,7 +151,7 @@ fn overall(observed: &Observed, services: &[ServiceView]) -> String {
         State::Created => container.stopped_by_user,
         State::Paused | State::Restarting { .. } | State::Removing => false,
     };
-    let good = replicas().filter(fine).count() + observed.dismissed.len();
+    let good = replicas().filter(fine).count() + observed.dismissed.len() + done;
     let exited = replicas().filter(|c| matches!(c.state, State::Exited { .. })).count();
     match (good >= wanted && good >= replicas().count(), running) {
         (true, 0) if replicas().any(|c| c.stopped_by_user) || exited == 0 => "stopped".to_owned(),

@@ -8,7 +8,7 @@ use futures_util::future::select_all;
 use tokio::time::Instant;
 
 use super::report::{Failure, Teller};
-use crate::engine::core::Engine;
+use crate::engine::core::{Engine, now};
 use crate::engine::events::Query;
 use crate::engine::host::{Verdict, exited};
 use crate::engine::state::containers::{Container, Phase};
@@ -16,6 +16,10 @@ use crate::protocol::Progress;
 use crate::reconcile::observed::Health;
 use crate::spec::container::RestartPolicy;
 use crate::spec::name::ServiceName;
+use crate::spec::stack::Service;
+
+/// A program without a health check counts once it has run for so long: most that fail do so at once.
+const SETTLING: Duration = Duration::from_millis(250);
 
 impl Engine {
     /// Waits for the services of `scope`; the client's going away ends it.
@@ -40,10 +44,12 @@ impl Engine {
             let rows: Vec<_> =
                 watches.iter_mut().map(|w| Arc::clone(&w.borrow_and_update().row)).collect();
             let waiting = waiting(&self.wanted(stack, scope)?, &rows)?;
-            if waiting.is_empty() {
+            let settling = rows.iter().map(|row| settling(row)).max().unwrap_or_default();
+            if waiting.is_empty() && settling.is_zero() {
                 return Ok(None);
             }
-            if waiting != told {
+            let waiting_for_nobody = waiting.is_empty();
+            if !waiting_for_nobody && waiting != told {
                 teller.say(Progress::Waiting { services: waiting.clone() });
                 told = waiting;
             }
@@ -61,9 +67,16 @@ impl Engine {
                     None => std::future::pending().await,
                 }
             };
+            let settled = async {
+                match waiting_for_nobody {
+                    true => tokio::time::sleep(settling).await,
+                    false => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 // Cancel-safe: everything is looked at anew after each of them.
                 () = changed => {}
+                () = settled => {}
                 _ = events.recv() => {}
                 () = teller.unheard() => {}
                 () = late => {
@@ -75,15 +88,20 @@ impl Engine {
         Ok(None)
     }
 
-    /// Returns how many replicas of each service of `scope` are wanted now.
+    /// Returns how many replicas of each service of `scope` are wanted now, without jobs that are done and gone.
     fn wanted(&self, stack: &str, scope: &[ServiceName]) -> Result<BTreeMap<String, u32>, Failure> {
         let stored = self.stored_stack(stack)?.filter(|stored| stored.row.wanted);
         let Some(stored) = stored else {
             let message = format!("stack {stack} was taken down meanwhile");
             return Err(Failure { message, hint: None });
         };
+        let done = self.finished_jobs(&stored.desired())?;
+        let left = |service: &Service| {
+            let done = done.iter().filter(|(name, _)| *name == service.name).count();
+            service.replicas.saturating_sub(u32::try_from(done).unwrap_or(u32::MAX))
+        };
         let services = stored.stack().services.values().filter(|s| scope.contains(&s.name));
-        Ok(services.map(|s| (s.name.as_str().to_owned(), s.replicas)).collect())
+        Ok(services.map(|s| (s.name.as_str().to_owned(), left(s))).collect())
     }
 }
 
@@ -142,4 +160,12 @@ fn settled(row: &Container) -> Verdict {
         },
         _ => Verdict::NotYet,
     }
+}
+
+/// Returns how long a container still has to run until it counts.
+fn settling(row: &Container) -> Duration {
+    let started = row.runtime.as_ref().filter(|_| row.phase == Phase::Running);
+    let Some(started) = started.filter(|_| row.health.is_none()) else { return Duration::ZERO };
+    let up = u64::try_from(now() - started.started_at).unwrap_or(0);
+    SETTLING.saturating_sub(Duration::from_nanos(up))
 }

@@ -226,6 +226,27 @@ pub fn job_finished(
         .map_err(StateError::on("read a finished job"))
 }
 
+/// Returns the finished jobs of a stack, as service and input.
+pub fn jobs(
+    connection: &Connection,
+    stack: &str,
+) -> Result<BTreeSet<(String, String)>, StateError> {
+    connection
+        .prepare_cached("SELECT service, input FROM jobs WHERE stack = ?")
+        .and_then(|mut statement| {
+            statement.query_map([stack], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .map_err(StateError::on("list a stack's finished jobs"))
+}
+
+/// Forgets all finished jobs of a stack: it was taken down.
+pub fn forget_jobs(connection: &Connection, stack: &str) -> Result<(), StateError> {
+    connection
+        .execute("DELETE FROM jobs WHERE stack = ?", [stack])
+        .map(drop)
+        .map_err(StateError::on("forget finished jobs"))
+}
+
 fn read(row: &Row<'_>) -> rusqlite::Result<Stack> {
     Ok(Stack {
         name: row.get(0)?,

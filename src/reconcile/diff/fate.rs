@@ -72,6 +72,8 @@ pub(super) enum Action<'a> {
     Keep {
         container: &'a ObservedContainer,
     },
+    /// A job that is done, without a container.
+    Finished,
     /// Stopped by the user: not even its limits are touched.
     LeaveAlone,
     /// Not there, and it cannot come now.
@@ -143,6 +145,7 @@ fn decide_service<'a>(
                     },
                 }
             }
+            None if is_finished(question, replica) => Action::Finished,
             None if is_dismissed(question, replica) => Action::LeaveAlone,
             None if had_some => Action::Create { cause: missing_or_scaled(question, replica) },
             None => Action::Create { cause: Cause::Missing },
@@ -168,7 +171,7 @@ fn hold(action: Action<'_>) -> Action<'_> {
         }
         Action::Rebuild { cause: Cause::NetworkChanged { .. }, .. } => action,
         Action::Rebuild { old, .. } => Action::Keep { container: old },
-        Action::Keep { .. } | Action::LeaveAlone | Action::Blocked => action,
+        Action::Keep { .. } | Action::Finished | Action::LeaveAlone | Action::Blocked => action,
     }
 }
 
@@ -279,6 +282,13 @@ const RESTARTER_TURN: Duration = Duration::from_secs(2);
 
 fn wait_until(again: &mut Option<SystemTime>, due: SystemTime) {
     *again = Some(again.map_or(due, |earliest| earliest.min(due)));
+}
+
+/// What is asked for anew by name runs again.
+fn is_finished(question: &Question<'_>, replica: &DesiredReplica) -> bool {
+    let anew = question.policy.recreate == Recreate::Always
+        && question.policy.resume.names(&replica.service);
+    !anew && question.observed.finished.contains(&(replica.service.clone(), replica.number))
 }
 
 fn is_dismissed(question: &Question<'_>, replica: &DesiredReplica) -> bool {

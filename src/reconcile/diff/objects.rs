@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::changes;
+use super::fate::Action;
 use super::steps::Planner;
 use crate::reconcile::cause::{Cause, Change};
-use crate::reconcile::desired::{Desired, DesiredNetwork, DesiredVolume};
+use crate::reconcile::desired::{Desired, DesiredNetwork, DesiredReplica, DesiredVolume};
 use crate::reconcile::host::Step;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::{Order, Planned, Problem};
+use crate::spec::container::MountKind;
 use crate::spec::name::ServiceName;
 use crate::spec::origins::Origins;
 
@@ -73,6 +75,8 @@ impl Planner<'_> {
                 None if network.external => {
                     self.draft.problems.push(Problem::NetworkMissing { name: name.clone() });
                 }
+                // Made with the first container that needs it: the user may be taking everything away.
+                None if !self.is_used(|replica| replica.spec.networks.contains_key(name)) => {}
                 None => {
                     let planned =
                         Planned { step: create, cause: Cause::Missing, service: None, subject };
@@ -100,6 +104,15 @@ impl Planner<'_> {
         }
     }
 
+    /// Returns whether a replica that uses something is there or comes: not one that the user stopped or removed.
+    fn is_used(&self, uses: impl Fn(&DesiredReplica) -> bool) -> bool {
+        let mut replicas = self.fates.services.values().flat_map(|fate| &fate.replicas);
+        replicas.any(|(replica, action)| {
+            !matches!(action, Action::LeaveAlone | Action::Finished | Action::Blocked)
+                && uses(replica)
+        })
+    }
+
     /// Makes the volumes that are missing. One that differs from the file stays: it holds data.
     pub(super) fn make_volumes(&mut self) {
         for (name, volume) in &self.desired.volumes {
@@ -107,6 +120,7 @@ impl Planner<'_> {
                 None if volume.external => {
                     self.draft.problems.push(Problem::VolumeMissing { name: name.clone() });
                 }
+                None if !self.is_used(|replica| mounts(replica, name)) => {}
                 None => {
                     let planned = Planned {
                         step: Step::CreateVolume { volume: volume.clone() },
@@ -154,6 +168,12 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+fn mounts(replica: &DesiredReplica, volume: &str) -> bool {
+    replica.spec.mounts.iter().any(
+        |mount| matches!(&mount.kind, MountKind::Volume { name: Some(name), .. } if name == volume),
+    )
 }
 
 fn differs(there: &DesiredVolume, wanted: &DesiredVolume) -> bool {

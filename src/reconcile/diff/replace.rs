@@ -55,6 +55,12 @@ impl<'a> Planner<'a> {
         }
         let mut before = Vec::new();
         for batch in turns.chunks(width) {
+            if let (Some((replica, _, cause)), false) =
+                (batch.first(), update.delay.is_zero() || before.is_empty())
+            {
+                let pause = Step::Pause { duration: update.delay };
+                before = vec![self.draft.add(of_replica(replica, pause, cause), before)];
+            }
             let mut good = Vec::new();
             for (replica, old, cause) in batch {
                 let turn = Turn { service: fate.service, replica, old, cause, before: &before };

@@ -154,7 +154,10 @@ impl<'a> Planner<'a> {
                     self.adjust(fate.service, replica, container);
                     self.restart_with_dependency(fate, replica, container, &mut start_needs);
                 }
-                Action::Replace { .. } | Action::LeaveAlone | Action::Blocked => {}
+                Action::Replace { .. }
+                | Action::Finished
+                | Action::LeaveAlone
+                | Action::Blocked => {}
             }
         }
         self.replace_in_turn(fate, &mut start_needs);
@@ -198,6 +201,15 @@ impl<'a> Planner<'a> {
     fn pull(&mut self, service: &'a DesiredService, replica: &'a DesiredReplica) -> Option<usize> {
         let image = replica.spec.image.as_str();
         if replica.image_id.is_some() || self.observed.images.contains_key(image) {
+            if service.pull_policy == PullPolicy::Always {
+                let warning = format!(
+                    "{}: pull_policy is always, but the image {image} that is here is used: nothing newer is asked for",
+                    service.name
+                );
+                if !self.draft.warnings.contains(&warning) {
+                    self.draft.warnings.push(warning);
+                }
+            }
             return None;
         }
         if let Some(step) = self.pulls.get(image) {
@@ -276,7 +288,7 @@ impl<'a> Planner<'a> {
             .replicas
             .iter()
             .filter(|(_, action)| match action {
-                Action::LeaveAlone | Action::Blocked => false,
+                Action::Finished | Action::LeaveAlone | Action::Blocked => false,
                 Action::Keep { container } => !meets(container, condition),
                 _ => true,
             })

@@ -104,3 +104,41 @@ fn dependents_stop_first_when_a_stack_goes() {
          [3 4] #5 network shop_default remove, requested\n"
     );
 }
+
+#[test]
+fn a_finished_job_without_a_container_holds_nobody_up() {
+    let mut job = service("job");
+    job.container.restart = crate::spec::container::RestartPolicy::No;
+    let mut web = service("web");
+    web.depends_on.insert(name("job"), depends(Condition::ServiceCompletedSuccessfully));
+    let stack = stack([job, web]);
+    let mut observed = up(&resolve(&stack)).machine().observed.clone();
+    observed.containers.clear();
+    observed.finished.insert((name("job"), 1));
+    let shown = plan(&resolve(&stack), &observed, &Policy::default()).to_string();
+    assert_eq!(shown, "[] #1 web.1 create, missing\n[1] #2 web.1 start, missing\n");
+}
+
+#[test]
+fn an_update_pauses_between_its_batches() {
+    let mut web = service("web");
+    web.replicas = 2;
+    web.update.delay = std::time::Duration::from_secs(3);
+    let mut stack = stack([web]);
+    let host = up(&resolve(&stack));
+    stack.services.get_mut(&name("web")).unwrap().container.env = vec!["A=1".to_owned()];
+    let shown = next(&host, &stack);
+    let pauses: Vec<&str> = shown.lines().filter(|line| line.contains("pause for")).collect();
+    assert_eq!(pauses.len(), 1, "{shown}");
+    assert!(pauses[0].contains("web.2 pause for 3s"), "{shown}");
+}
+
+#[test]
+fn networks_of_what_the_user_took_away_are_not_made_again() {
+    let stack = shop();
+    let mut observed = up(&resolve(&stack)).machine().observed.clone();
+    observed.containers.clear();
+    observed.networks.clear();
+    observed.dismissed = [(name("db"), 1), (name("web"), 1)].into();
+    assert_eq!(plan(&resolve(&stack), &observed, &Policy::default()).to_string(), "");
+}

@@ -1,6 +1,7 @@
 //! The limits of a cgroup as the kernel tells them, to compare with what it told before.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::{Cgroup, CgroupError, files};
 
@@ -58,4 +59,20 @@ impl Cgroup {
         }
         Ok(limits)
     }
+
+    /// Returns the folders that hold limit files, to watch them.
+    pub fn limit_folders(&self) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> =
+            V1.iter().filter_map(|(controller, _)| self.v1_dir(controller)).collect();
+        folders.extend(self.v2_dir().map(Path::to_owned));
+        // `cpu` and `cpuset` may share one hierarchy.
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+}
+
+/// Returns whether a file of this name holds a limit.
+pub fn is_limit_file(name: &str) -> bool {
+    V2.contains(&name) || V1.iter().any(|(_, names)| names.contains(&name))
 }

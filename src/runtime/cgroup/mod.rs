@@ -19,6 +19,7 @@ mod v2;
 
 pub use error::{CgroupError, Unenforced};
 pub use group::Cgroup;
+pub use limits::is_limit_file;
 pub use roots::Roots;
 pub use stats::Stats;
 

@@ -205,6 +205,16 @@ impl Drop for Engine {
             return;
         }
         // A failed clean-up shows in the leak check; a panic here would hide the test's own.
+        // Stacks first: their loops would heal what is removed.
+        drop(self.client().get("/bargee/v1/stacks").map(|answer| {
+            for stack in answer.json().as_array().into_iter().flatten() {
+                let path = format!(
+                    "/bargee/v1/stacks/{}/down",
+                    stack["name"].as_str().unwrap_or_default()
+                );
+                drop(self.client().post(&path, &serde_json::json!({ "timeout": 0 })));
+            }
+        }));
         drop(self.client().get("/containers/json?all=1").map(|answer| {
             for container in answer.json().as_array().into_iter().flatten() {
                 let id = container["Id"].as_str().unwrap_or_default();

@@ -38,7 +38,7 @@ pub(super) async fn rename(
     let name = parameters
         .text("name")
         .ok_or_else(|| ApiError::invalid("Neither old nor new names may be empty"))?;
-    engine.rename_container(&id, name.trim_start_matches('/')).await?;
+    engine.rename_for_client(&id, name.trim_start_matches('/')).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

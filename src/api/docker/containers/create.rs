@@ -29,7 +29,10 @@ pub(super) async fn create(
     asked.spec.platform = parameters.text("platform").map(str::to_owned);
     let name = parameters.text("name").map(|name| name.trim_start_matches('/').to_owned());
     let request = CreateRequest { name, spec: asked.spec, ..CreateRequest::default() };
+    let labelled = request.clone();
     let created = engine.create_container(request).await.map_err(missing)?;
+    engine
+        .note_foreign_container(labelled.name.as_deref().unwrap_or(&created.id), &labelled.spec)?;
     let mut warnings = asked.warnings;
     warnings.extend(created.warnings);
     Ok(answer::json_with(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": warnings })))

@@ -99,6 +99,9 @@ impl Engine {
         }
         let up_for = up_for(runtime.started_at, exit.at);
         let restart = self.decide_restart(&row, exit.code, up_for);
+        if let Err(error) = self.note_job(&row, &exit) {
+            tracing::error!(container = handle.id(), %error, "a finished job is not written down");
+        }
         let changed = self.change(handle, Durability::Process, |row| {
             row.phase = if restart.is_some() { Phase::Restarting } else { Phase::Exited };
             row.exit = Some(exit.clone());

@@ -18,6 +18,10 @@ impl Engine {
         code: i32,
         up_for: Duration,
     ) -> Option<Duration> {
+        if self.stacks.rests() {
+            // Everything of this root is being stopped; the next engine starts it again.
+            return None;
+        }
         let stopped_by_user = row.stopped_by_user || row.phase == Phase::Stopping;
         let known = self.backoff(&row.id);
         let exit = restart::Exit { code, up_for, stopped_by_user };
@@ -75,7 +79,7 @@ impl Engine {
                 let _verb = handle.verb.lock().await;
                 let row = handle.row();
                 let same = row.runtime.as_ref().map(|runtime| runtime.incarnation) == run;
-                if row.phase != Phase::Restarting || !same {
+                if row.phase != Phase::Restarting || !same || engine.stacks.rests() {
                     return;
                 }
                 let Err(error) = engine.start_locked(&handle).await else { return };

@@ -104,6 +104,20 @@ impl Engine {
         self.kill_now(handle, &shim).await
     }
 
+    /// Kills what runs without waiting for the verb that is under way, so that this one ends soon.
+    pub(in crate::engine::containers) async fn cut_short(
+        &self,
+        handle: &Handle,
+    ) -> Result<(), EngineError> {
+        let Some(shim) = handle.shim().filter(|_| is_up(handle.row().phase)) else {
+            return Ok(());
+        };
+        let kill = Request::Signal { signal: libc::SIGKILL, all: true };
+        self.ignore_gone(handle, shim.order(kill).await)?;
+        // A task that version 1 froze dies only once it is thawed.
+        self.ignore_gone(handle, shim.order(Request::Resume).await)
+    }
+
     async fn stop_locked(
         self: &Arc<Self>,
         handle: &Handle,
