@@ -1,5 +1,5 @@
 # The commands of this repository. Tests need root: they make real namespaces, mounts and cgroups.
-.PHONY: test lint deps build deny bench demo demo-down
+.PHONY: test test-vm lint deps build deny bench demo demo-down
 
 APT = busybox-static skopeo iproute2 mmdebstrap nftables
 
@@ -25,12 +25,16 @@ demo:
 # Ends the demo: its containers, its network, its engine, its folder.
 demo-down:
 	@$(DEMO_BARGEE) down --stack hello
-	@kill $$(cat $(DEMO)/run/engine.pid)
+	@$(DEMO_BARGEE) system shutdown
 	@rm -rf $(DEMO)
 
 # Installs what the tests need from Debian's packages, runs every test, and checks that nothing is left behind.
 test: deps
 	tests/leaks cargo test --all-targets
+
+# The same tests under systemd, cgroup v2 and Debian's kernel: a virtual machine, built once below /var/tmp.
+test-vm: deps
+	tests/vm/run
 
 # Formatting and clippy, warnings being errors.
 lint:

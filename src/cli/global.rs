@@ -47,12 +47,7 @@ pub(crate) const OPTIONS: &[(Option<char>, &str, &str, &str)] = &[
     (None, "run", "FOLDER", "Folder that holds the socket [env: BARGEE_RUN]"),
     (None, "config", "FILE", "Settings of an engine that is started"),
     (Some('H'), "host", "ADDRESS", "Socket of a running engine, unix:///… [env: BARGEE_HOST]"),
-    (
-        Some('l'),
-        "log-level",
-        "LEVEL",
-        "What an engine that is started logs: error, warn, info, debug, trace",
-    ),
+    (Some('l'), "log-level", "LEVEL", "What an engine that is started logs, such as info or debug"),
     (None, "stack", "NAME", "Act on this stack, in verbs that docker has too"),
     (Some('f'), "file", "FILE", "Act on the stack of this file; may be repeated"),
     (Some('p'), "project-name", "NAME", "Name of the stack, over its file's"),

@@ -9,7 +9,7 @@ use super::error::{CliError, report};
 use super::exit;
 use super::global::{Global, OPTIONS};
 use super::stack;
-use super::verb::{Row, find};
+use super::verb::Row;
 
 const CONTAINER: &[Row] = &[
     Row::docker::<commands::ps::Args>("ls", "List containers"),
@@ -47,6 +47,7 @@ const CONTAINER: &[Row] = &[
 const IMAGE: &[Row] = &[
     Row::docker::<commands::images::Args>("ls", "List images"),
     Row::docker::<commands::images::Args>("list", "List images"),
+    Row::docker::<commands::history::Args>("history", "Print the steps that made an image"),
     Row::docker::<commands::inspect::OfImages>("inspect", "Print all about images"),
     Row::docker::<commands::load::Args>("load", "Load images from an archive"),
     Row::docker::<commands::import::Args>("import", "Make an image of a root's archive"),
@@ -97,9 +98,7 @@ const ENGINE: &[Row] = &[
     Row::docker::<commands::engine::Status>("status", "Print whether the engine runs"),
 ];
 
-/// All verbs, in the order of `--help`. A verb that docker and stacks both have is docker's with
-/// `.or_stack::<stack::VERB::Args>()` behind it.
-const VERBS: &[Row] = &[
+const STACKS: &[Row] = &[
     Row::stack::<stack::up::Args>(
         "up",
         "Make the machine what the stack's files want, and follow it",
@@ -112,6 +111,9 @@ const VERBS: &[Row] = &[
         "Read the stack files, check them, and print the merged stack",
     ),
     Row::family("stack", "Look at the stacks of this machine", stack::list::VERBS),
+];
+
+const CONTAINERS: &[Row] = &[
     Row::docker::<commands::run::Args>("run", "Create a container and run a program in it"),
     Row::docker::<commands::create::Args>("create", "Create a container"),
     Row::docker::<commands::start::Args>("start", "Start containers, or services")
@@ -145,18 +147,26 @@ const VERBS: &[Row] = &[
     ),
     Row::docker::<commands::ps::Args>("ps", "List containers, or those of a stack")
         .or_stack::<stack::ps::Args>(),
-    Row::docker::<commands::images::Args>("images", "List images, or those of a stack")
-        .or_stack::<stack::images::Args>(),
     Row::docker::<commands::inspect::Args>(
         "inspect",
-        "Print all about containers, images, networks or volumes",
-    ),
+        "Print all about containers, images, networks or volumes, or a stack's containers",
+    )
+    .or_stack::<stack::inspect::Args>(),
     Row::docker::<commands::stats::Args>("stats", "Print what containers use"),
+];
+
+const IMAGES: &[Row] = &[
+    Row::docker::<commands::images::Args>("images", "List images, or those of a stack")
+        .or_stack::<stack::images::Args>(),
+    Row::docker::<commands::history::Args>("history", "Print the steps that made an image"),
     Row::docker::<commands::load::Args>("load", "Load images from an archive"),
     Row::docker::<commands::import::Args>("import", "Make an image of a root's archive"),
     Row::docker::<commands::save::Args>("save", "Write images to an archive"),
     Row::docker::<commands::tag::Args>("tag", "Give an image a further name"),
     Row::docker::<commands::rmi::Args>("rmi", "Remove images"),
+];
+
+const MACHINE: &[Row] = &[
     Row::docker::<commands::events::Args>("events", "Print what happens, as it happens")
         .or_stack::<stack::events::Args>(),
     Row::docker::<commands::version::Args>(
@@ -164,17 +174,34 @@ const VERBS: &[Row] = &[
         "Print the versions of command line and engine",
     ),
     Row::docker::<commands::version::Info>("info", "Print all about the engine and its machine"),
+    Row::family("engine", "The engine's own process", ENGINE),
+    Row::family("system", "Verbs on the whole", SYSTEM),
+];
+
+const FAMILIES: &[Row] = &[
     Row::family("container", "Verbs on containers", CONTAINER),
     Row::family("image", "Verbs on images", IMAGE),
     Row::family("network", "Verbs on networks", NETWORK),
     Row::family("volume", "Verbs on volumes", VOLUME),
-    Row::family("system", "Verbs on the whole", SYSTEM),
-    Row::family("engine", "The engine's own process", ENGINE),
 ];
+
+/// All verbs, in the order and under the titles of `--help`. A verb that docker and stacks both have is docker's
+/// with `.or_stack::<stack::VERB::Args>()` behind it.
+const GROUPS: [(&str, &[Row]); 5] = [
+    ("Stacks", STACKS),
+    ("Containers, and services of a chosen stack", CONTAINERS),
+    ("Images", IMAGES),
+    ("The engine", MACHINE),
+    ("Verbs by what they act on", FAMILIES),
+];
+
+fn verbs() -> impl Iterator<Item = &'static Row> {
+    GROUPS.iter().flat_map(|(_, verbs)| verbs.iter())
+}
 
 /// Carries `name` out.
 pub(super) fn call(global: &Global, name: &str, words: Vec<OsString>) -> u8 {
-    match find(VERBS, name) {
+    match verbs().find(|row| row.name == name) {
         Some(row) => row.call(global, &format!("bargee {name}"), words),
         None if name == "help" => help_on(global, words),
         None => {
@@ -219,13 +246,31 @@ pub(super) fn help() -> Command {
         )
         .disable_help_subcommand(true)
         .args(options)
-        .subcommands(VERBS.iter().map(Row::tree))
+        .help_template(format!(
+            "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{}Options:\n{{options}}{{after-help}}",
+            listing()
+        ))
+        .subcommands(verbs().map(Row::tree))
+}
+
+/// The verbs under their titles.
+fn listing() -> String {
+    let width = verbs().map(|row| row.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (title, verbs) in GROUPS {
+        text.push_str(&format!("{title}:\n"));
+        for row in verbs {
+            text.push_str(&format!("  {:width$}  {}\n", row.name, row.about));
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// The verb that differs from `name` by the fewest letters, when they are few.
 fn near(name: &str) -> Option<&'static str> {
     let (distance, row) =
-        VERBS.iter().map(|row| (distance(row.name, name), row.name)).min_by_key(|(far, _)| *far)?;
+        verbs().map(|row| (distance(row.name, name), row.name)).min_by_key(|(far, _)| *far)?;
     (distance <= 2 && distance < name.chars().count()).then_some(row)
 }
 
@@ -252,7 +297,7 @@ mod tests {
     #[test]
     fn the_whole_tree_is_a_command_that_clap_accepts() {
         help().debug_assert();
-        VERBS.iter().for_each(Row::debug_assert);
+        verbs().for_each(Row::debug_assert);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
@@ -37,6 +39,8 @@ pub struct Engine {
     pub(crate) networks: Networks,
     pub(crate) images: Images,
     pub(crate) stacks: Stacks,
+    /// Memory is about to be given back.
+    trimming: AtomicBool,
     pub(crate) limit_watch: LimitWatch,
     database: Mutex<Database>,
     _lock: RootLock,
@@ -77,6 +81,7 @@ impl Engine {
             networks,
             images: Images::default(),
             stacks: Stacks::default(),
+            trimming: AtomicBool::new(false),
             limit_watch: LimitWatch::open().map_err(EngineError::io("watch cgroups"))?,
             database: Mutex::new(database),
             _lock: lock,
@@ -119,6 +124,21 @@ impl Engine {
     /// Reads the state database.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&state::Connection) -> T) -> T {
         work(self.database().read())
+    }
+
+    /// Gives freed memory back to the kernel once the work of now is answered; many calls are one.
+    pub(crate) fn give_memory_back_soon(self: &Arc<Self>) {
+        if self.trimming.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let engine = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if let Some(engine) = engine.upgrade() {
+                engine.trimming.store(false, Ordering::Relaxed);
+                crate::engine::sys::give_back_memory();
+            }
+        });
     }
 
     fn database(&self) -> MutexGuard<'_, Database> {

@@ -31,9 +31,9 @@ pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<(), Netl
         netlink::write_sysctl(&format!("ipv6/conf/{bridge}/accept_dad"), "0")?;
     }
     for subnet in &network.subnets {
-        let added =
-            handle.address().add(index, subnet.gateway, subnet.subnet.prefix_len()).execute().await;
-        match added {
+        let mut request = handle.address().add(index, subnet.gateway, subnet.subnet.prefix_len());
+        netlink::skip_duplicate_detection(request.message_mut());
+        match request.execute().await {
             Err(error) if !netlink::is_errno(&error, libc::EEXIST) => {
                 return Err(fail("give an address to", error));
             }

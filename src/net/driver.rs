@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use rtnetlink::Handle;
 
 use super::endpoint::Place;
+use super::firewall::{self, Bridges, FirewallError, Opening};
 use super::model::{self, EndpointConfig, NetworkConfig, State};
 use super::netlink::{self, NetlinkError};
 use super::nft::apply::{self, ApplyError};
@@ -24,6 +25,8 @@ pub enum NetError {
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Rules(#[from] ApplyError),
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
     #[error("network {network} does not exist")]
     NoNetwork { network: String },
 }
@@ -37,6 +40,8 @@ pub struct Driver {
     handle: Handle,
     networks: Mutex<BTreeMap<String, NetworkConfig>>,
     applied: Mutex<Option<Ruleset>>,
+    /// What other firewalls were opened for last.
+    opened: Mutex<Option<Opening>>,
 }
 
 impl Driver {
@@ -48,6 +53,7 @@ impl Driver {
             handle: netlink::connect()?,
             networks: Mutex::default(),
             applied: Mutex::default(),
+            opened: Mutex::default(),
         })
     }
 
@@ -184,15 +190,52 @@ impl Driver {
         Ok(())
     }
 
-    /// Forgets what was applied, so that the next [`Driver::publish`] writes the whole table: somebody flushed it.
-    pub fn forget_rules(&self) {
-        *lock(&self.applied) = None;
+    /// Has other firewalls let the known bridges through, see [`firewall`]. Costs nothing while the bridges are those of
+    /// last time.
+    pub fn open_firewall(&self) -> Result<(), NetError> {
+        let wanted = self.opening();
+        let mut opened = lock(&self.opened);
+        if opened.as_ref() != Some(&wanted) {
+            firewall::open(&wanted)?;
+            *opened = Some(wanted);
+        }
+        Ok(())
+    }
+
+    /// After somebody else changed packet rules: opens what needs it again, and forgets the own rules if they are gone,
+    /// so that the next [`Driver::publish`] writes them. Tells whether that is needed.
+    pub fn look_after_rules(&self) -> Result<bool, NetError> {
+        let opened = lock(&self.opened);
+        if let Some(opening) = opened.as_ref() {
+            firewall::open(opening)?;
+        }
+        let mut applied = lock(&self.applied);
+        let gone = match applied.as_ref() {
+            Some(rules) => !firewall::has_rules(&rules.table)?,
+            None => false,
+        };
+        if gone {
+            *applied = None;
+        }
+        Ok(gone)
+    }
+
+    fn opening(&self) -> Opening {
+        let prefix = model::bridge_prefix(&self.root_id);
+        let networks = lock(&self.networks);
+        let own = networks.values().map(|network| &network.bridge);
+        let named = own.filter(|bridge| !bridge.starts_with(&prefix)).cloned().map(Bridges::Named);
+        let bridges = named.chain([Bridges::StartingWith(prefix.clone())]).collect();
+        Opening { owner: ruleset::table_name(&self.root_id), bridges }
     }
 
     /// Removes the root's packet rules.
     pub fn remove_rules(&self) -> Result<(), NetError> {
         *lock(&self.applied) = None;
-        Ok(apply::remove(&ruleset::table_name(&self.root_id))?)
+        *lock(&self.opened) = None;
+        let owner = ruleset::table_name(&self.root_id);
+        apply::remove(&owner)?;
+        Ok(firewall::open(&Opening { owner, bridges: BTreeSet::new() })?)
     }
 }
 

@@ -38,6 +38,14 @@ pub fn hosts(
     for address in own {
         text.push_str(&format!("{address}\t{names}\n"));
     }
+    append(text, extra)
+}
+
+/// Adds what the user wants to a hosts file.
+pub fn append(mut text: String, extra: &[(String, IpAddr)]) -> Result<String, InvalidField> {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
     for (name, address) in extra {
         text.push_str(&format!("{address}\t{}\n", field(name, "/etc/hosts")?));
     }

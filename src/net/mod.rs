@@ -7,14 +7,17 @@ pub mod bridge;
 pub mod conntrack;
 pub mod driver;
 pub mod endpoint;
+pub mod firewall;
 pub mod hosts;
 pub mod model;
 pub mod names;
 pub mod netd;
+mod netfilter;
 pub mod netlink;
 pub mod nft;
 pub mod ports;
 pub mod sandbox;
+mod sys;
 
 pub use driver::Driver;
 

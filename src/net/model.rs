@@ -104,6 +104,11 @@ pub fn is_ours(root_id: &str, device: &str) -> bool {
 /// The longest name that fits IFNAMSIZ with its NUL (netdevice(7)).
 const NAME_LENGTH: usize = 15;
 
+/// Returns what the names of all bridges of a root begin with, unless a network names its own.
+pub fn bridge_prefix(root_id: &str) -> String {
+    device_prefix(root_id, 'b')
+}
+
 fn device_prefix(root_id: &str, kind: char) -> String {
     let root: String = root_id.chars().filter(char::is_ascii_alphanumeric).take(6).collect();
     format!("b{kind}{root}")

@@ -66,13 +66,23 @@ fn bind_only(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> 
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, number)?;
     let number = socket.as_raw_fd();
-    match address {
-        SocketAddr::V4(address) => bind(number, &SockaddrIn::from(address))?,
-        SocketAddr::V6(address) => {
-            // The IPv4 port of the same number has a reservation of its own.
-            setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
-            bind(number, &SockaddrIn6::from(address))?;
+    if address.is_ipv6() {
+        // The IPv4 port of the same number has a reservation of its own.
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    let bind = || match address {
+        SocketAddr::V4(address) => bind(number, &SockaddrIn::from(address)),
+        SocketAddr::V6(address) => bind(number, &SockaddrIn6::from(address)),
+    };
+    match bind() {
+        // Connections of a proxy that has ended are remembered for a minute, and only SO_REUSEADDR overlooks them.
+        // It is not kept: with it a later socket could join us on the port.
+        Err(Errno::EADDRINUSE) if protocol == Protocol::Tcp => {
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+            bind()?;
+            setsockopt(&socket, sockopt::ReuseAddr, &false)?;
         }
+        bound => bound?,
     }
     Ok(socket)
 }
@@ -170,6 +180,21 @@ mod tests {
             drop(reserve("[::]:8080".parse().unwrap(), Protocol::Tcp).unwrap());
             drop(reservation);
             drop(TcpListener::bind(address).unwrap());
+        });
+    }
+
+    #[test]
+    fn connections_that_ended_a_moment_ago_hold_no_port() {
+        throwaway::host(async || {
+            let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
+            let client = TcpStream::connect("127.0.0.1:8080").unwrap();
+            // Who closes first keeps the connection in TIME-WAIT (RFC 9293 section 3.6).
+            drop(listener.accept().unwrap());
+            drop((client, listener));
+            let address: SocketAddr = "0.0.0.0:8080".parse().unwrap();
+            let _reservation = reserve(address, Protocol::Tcp).unwrap();
+            assert_eq!(TcpListener::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            assert!(reserve(address, Protocol::Tcp).is_err());
         });
     }
 

@@ -260,3 +260,49 @@ fn rules_that_somebody_flushed_come_back_with_the_next_change() {
         machine.end().await;
     });
 }
+
+/// Runs nft(8) on a script; `None` says that it is not installed.
+fn nft(script: &str) -> Option<String> {
+    let output = std::process::Command::new("nft").arg(script).output().ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_firewall_that_drops_by_policy_lets_containers_through_once_it_is_opened() {
+    throwaway::host(async || {
+        let mut machine =
+            Machine::with(&[("front", "10.91.0.0/24", false), ("back", "10.92.0.0/24", false)])
+                .await;
+        machine.join("a", "front", "10.91.0.2/24").await;
+        machine.join("c", "back", "10.92.0.2/24").await;
+        machine.serve("a", "a").await;
+        machine.publish("0.0.0.0:8080", &["10.91.0.2:80"]);
+        // As dockerd leaves them.
+        let drops = "table ip filter {
+            chain DOCKER-USER { counter return; }
+            chain FORWARD { type filter hook forward priority filter; policy drop; jump DOCKER-USER; }
+        }";
+        if nft(drops).is_some() {
+            assert!(machine.is_closed("c", "10.92.0.1:8080").await, "the firewall drops");
+            machine.driver.open_firewall().unwrap();
+            assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
+            assert!(machine.is_closed("c", "10.91.0.2:80").await, "isolation stays");
+            nft("flush chain ip filter DOCKER-USER");
+            assert!(machine.is_closed("c", "10.92.0.1:8080").await);
+            assert!(!machine.driver.look_after_rules().unwrap(), "our own table is whole");
+            assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
+            nft("flush ruleset");
+            assert!(machine.driver.look_after_rules().unwrap());
+            nft(
+                "table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }",
+            );
+            machine.driver.publish(&machine.state).unwrap();
+            assert!(!machine.driver.look_after_rules().unwrap());
+            assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
+        }
+        machine.end().await;
+        let left = nft("list ruleset").unwrap_or_default();
+        assert!(!left.contains("bargee"), "{left}");
+    });
+}

@@ -37,13 +37,9 @@ pub enum UsageError {
     Unknown(OsString),
     #[error("{0} needs a value")]
     NoValue(&'static str),
-    #[error("unknown log level {0:?}: expected error, warn, info, debug or trace")]
-    LogLevel(String),
 }
 
 const FLAGS: [&str; 4] = ["--root", "--run", "--config", "--log-level"];
-
-const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 impl Options {
     /// Reads the words after `engine`. `variable` looks one up in the environment.
@@ -76,9 +72,6 @@ impl Options {
         }
         let [root, run, config, level] = given;
         let log_level = level.map(|level| level.to_string_lossy().into_owned());
-        if let Some(level) = log_level.as_ref().filter(|level| !LEVELS.contains(&level.as_str())) {
-            return Err(UsageError::LogLevel(level.clone()));
-        }
         let folder = |given: Option<OsString>, name, default: &str| {
             given.or_else(|| variable(name)).map_or_else(|| default.into(), PathBuf::from)
         };
@@ -165,6 +158,5 @@ mod tests {
     fn what_is_unknown_or_incomplete_is_refused() {
         assert_eq!(parse(&["--rot", "/r"]), Err(UsageError::Unknown("--rot".into())));
         assert_eq!(parse(&["--run"]), Err(UsageError::NoValue("--run")));
-        assert_eq!(parse(&["--log-level=loud"]), Err(UsageError::LogLevel("loud".into())));
     }
 }

@@ -44,9 +44,10 @@ pub(super) enum Bound {
 /// The socket in the run folder, ours as long as this lives.
 #[derive(Debug)]
 pub(super) struct OwnSocket {
+    // Goes first: whoever sees that the listener is closed may take the lock.
+    _lock: RootLock,
     pub(super) listener: UnixListener,
     path: PathBuf,
-    _lock: RootLock,
 }
 
 impl OwnSocket {

@@ -4,10 +4,14 @@
 #![expect(clippy::print_stderr, reason = "a test says why it is skipped")]
 #![expect(unreachable_pub, reason = "the helpers have no crate around them")]
 
+mod api;
 mod config;
 mod containers;
+mod healing;
 mod images;
+mod limits;
 mod network;
+mod recovery;
 mod servers;
 mod spec;
 mod stacks;

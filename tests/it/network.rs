@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use bargee::images::ImportOptions;
 use bargee::net::netlink::{self, NetlinkError};
 use bargee::spec::container::{ContainerSpec, Endpoint, NetworkMode, PortSpec, Protocol};
 use bargee::spec::stack::{Network as NetworkSpec, SubnetSpec};
+use futures_util::FutureExt as _;
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,8 +51,12 @@ fn on_a_host(test: impl AsyncFnOnce(&mut Host) + Send + 'static) {
             let handle = netlink::connect().expect("netlink is always there");
             netlink::set_up(&handle, 1).await.expect("lo has index 1");
             let mut host = Host::new().await;
-            test(&mut host).await;
+            let outcome = AssertUnwindSafe(test(&mut host)).catch_unwind().await;
+            if outcome.is_err() && host.engine.is_none() {
+                host.engine = Some(open(host.folder.path()).await);
+            }
             host.clear().await;
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         });
     });
     if let Err(panic) = thread.join() {
@@ -200,7 +206,12 @@ fn busybox() -> Vec<u8> {
     for name in ["sh", "sleep", "cat"] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(0);
+        header.set_mode(0o777);
         archive
             .append_link(&mut header, format!("bin/{name}"), "busybox")
             .expect("a link is packed");
@@ -274,61 +285,61 @@ fn containers_of_a_network_know_each_other_by_name_and_stay_apart_from_others() 
     on_a_host(async |host| {
         host.network("front", |_| ()).await;
         host.network("back", |_| ()).await;
-        host.run("a", &["front"], |request| {
+        host.run("aa", &["front"], |request| {
             request.replica = replica(1);
             request.spec.networks.values_mut().for_each(|one| one.aliases = vec!["other".into()]);
         })
         .await;
-        host.run("b", &["front"], |_| ()).await;
-        host.run("c", &["back"], |_| ()).await;
-        host.serve("a", "a").await;
-        let address = host.address("a");
-        for name in ["a", "web", "other", &host.id("a")[..12], "A."] {
-            assert_eq!(host.resolve("b", name.trim_end_matches('.')).await, [address], "{name}");
+        host.run("bb", &["front"], |_| ()).await;
+        host.run("cc", &["back"], |_| ()).await;
+        host.serve("aa", "aa").await;
+        let address = host.address("aa");
+        for name in ["aa", "web", "other", &host.id("aa")[..12], "AA."] {
+            assert_eq!(host.resolve("bb", name.trim_end_matches('.')).await, [address], "{name}");
         }
-        assert_eq!(host.resolve("c", "a").await, Vec::<IpAddr>::new());
+        assert_eq!(host.resolve("cc", "aa").await, Vec::<IpAddr>::new());
         let target = SocketAddr::new(address, 80);
-        assert_eq!(host.ask_from("b", target).await.as_deref(), Some("a"));
-        assert!(host.is_closed("c", target).await);
-        host.engine().connect_network("front", "c", Endpoint::default()).await.expect("it joins");
-        assert_eq!(host.resolve("c", "a").await, [address]);
-        assert_eq!(host.ask_from("c", target).await.as_deref(), Some("a"));
+        assert_eq!(host.ask_from("bb", target).await.as_deref(), Some("aa"));
+        assert!(host.is_closed("cc", target).await);
+        host.engine().connect_network("front", "cc", Endpoint::default()).await.expect("it joins");
+        assert_eq!(host.resolve("cc", "aa").await, [address]);
+        assert_eq!(host.ask_from("cc", target).await.as_deref(), Some("aa"));
         let refused = host.engine().remove_network("front").await.unwrap_err().to_string();
         assert!(refused.contains("has active endpoints (name:\""), "{refused}");
-        host.engine().disconnect_network("front", "c", false).await.expect("it leaves");
-        assert!(host.is_closed("c", target).await);
+        host.engine().disconnect_network("front", "cc", false).await.expect("it leaves");
+        assert!(host.is_closed("cc", target).await);
     });
 }
 
 #[test]
 fn a_published_port_answers_everywhere_and_is_free_after_the_stop() {
     on_a_host(async |host| {
-        host.run("a", &[], |request| {
+        host.run("aa", &[], |request| {
             request.spec.network_mode = NetworkMode::Default;
             publish(&mut request.spec, 8080);
         })
         .await;
-        host.run("b", &["bridge"], |_| ()).await;
-        host.serve("a", "a").await;
+        host.run("bb", &["bridge"], |_| ()).await;
+        host.serve("aa", "aa").await;
         let gateway = host.engine().network("bridge").expect("it is there").subnets[0].gateway;
         for address in ["127.0.0.1", "::1", &gateway.to_string()] {
-            assert_eq!(ask_host(address, 8080).as_deref(), Some("a"), "{address}");
+            assert_eq!(ask_host(address, 8080).as_deref(), Some("aa"), "{address}");
         }
-        for name in ["a", "b"] {
+        for name in ["aa", "bb"] {
             let answer = host.ask_from(name, SocketAddr::new(gateway, 8080)).await;
-            assert_eq!(answer.as_deref(), Some("a"), "{name}");
+            assert_eq!(answer.as_deref(), Some("aa"), "{name}");
         }
-        host.create("c", |request| publish(&mut request.spec, 8080)).await;
-        let refused = host.start("c").await.unwrap_err().to_string();
+        host.create("cc", |request| publish(&mut request.spec, 8080)).await;
+        let refused = host.start("cc").await.unwrap_err().to_string();
         assert!(
             refused.contains("Bind for 0.0.0.0:8080 failed: port is already allocated")
-                && refused.contains("container a"),
+                && refused.contains("container aa"),
             "{refused}"
         );
         assert!(TcpListener::bind("0.0.0.0:8080").is_err(), "the port is held");
-        host.stop("a").await;
+        host.stop("aa").await;
         drop(TcpListener::bind("0.0.0.0:8080").expect("the port is free"));
-        host.start("c").await.expect("the port is free");
+        host.start("cc").await.expect("the port is free");
     });
 }
 
@@ -336,13 +347,13 @@ fn a_published_port_answers_everywhere_and_is_free_after_the_stop() {
 fn a_port_of_another_program_fails_the_start_and_names_it() {
     on_a_host(async |host| {
         let _held = TcpListener::bind("127.0.0.1:8080").expect("a free port");
-        host.create("a", |request| publish(&mut request.spec, 8080)).await;
-        let refused = host.start("a").await.unwrap_err().to_string();
+        host.create("aa", |request| publish(&mut request.spec, 8080)).await;
+        let refused = host.start("aa").await.unwrap_err().to_string();
         assert!(refused.contains(&format!("(pid {})", std::process::id())), "{refused}");
         let range =
             PortSpec { container: 80, protocol: Protocol::Tcp, host_ip: None, host: (8080, 8082) };
-        host.run("b", &["bridge"], |request| request.spec.ports = vec![range]).await;
-        let row = host.engine().container("b").expect("it is there").row();
+        host.run("bb", &["bridge"], |request| request.spec.ports = vec![range]).await;
+        let row = host.engine().container("bb").expect("it is there").row();
         assert_eq!(row.bound_ports[0].host, (8081, 8081));
     });
 }
@@ -370,16 +381,16 @@ fn replicas_share_a_port_and_it_follows_those_that_run() {
 fn an_internal_network_leads_nowhere_and_none_has_no_network_at_all() {
     on_a_host(async |host| {
         host.network("vault", |spec| spec.internal = true).await;
-        host.run("a", &["vault"], |request| publish(&mut request.spec, 8080)).await;
-        host.run("b", &["vault"], |_| ()).await;
-        host.run("c", &[], |request| request.spec.network_mode = NetworkMode::None).await;
-        host.serve("a", "a").await;
-        let target = SocketAddr::new(host.address("a"), 80);
-        assert_eq!(host.ask_from("b", target).await.as_deref(), Some("a"));
+        host.run("aa", &["vault"], |request| publish(&mut request.spec, 8080)).await;
+        host.run("bb", &["vault"], |_| ()).await;
+        host.run("cc", &[], |request| request.spec.network_mode = NetworkMode::None).await;
+        host.serve("aa", "aa").await;
+        let target = SocketAddr::new(host.address("aa"), 80);
+        assert_eq!(host.ask_from("bb", target).await.as_deref(), Some("aa"));
         assert_eq!(ask(at("127.0.0.1", 8080), IMPATIENCE), None);
         let outside = at("192.0.2.1", 80);
-        assert!(host.is_closed("b", outside).await && host.is_closed("c", target).await);
-        let sandbox = host.sandbox("c");
+        assert!(host.is_closed("bb", outside).await && host.is_closed("cc", target).await);
+        let sandbox = host.sandbox("cc");
         let links =
             netlink::inside(&sandbox, async || netlink::link_names(&netlink::connect()?).await);
         assert_eq!(links.await.expect("a sandbox"), ["lo"]);
@@ -389,24 +400,24 @@ fn an_internal_network_leads_nowhere_and_none_has_no_network_at_all() {
 #[test]
 fn traffic_and_names_go_on_while_the_engine_is_gone_and_after_it_is_back() {
     on_a_host(async |host| {
-        host.run("a", &["bridge"], |request| publish(&mut request.spec, 8080)).await;
-        host.run("b", &["bridge"], |_| ()).await;
-        host.serve("a", "a").await;
-        let (address, sandbox) = (host.address("a"), host.sandbox("b"));
+        host.run("aa", &["bridge"], |request| publish(&mut request.spec, 8080)).await;
+        host.run("bb", &["bridge"], |_| ()).await;
+        host.serve("aa", "aa").await;
+        let (address, sandbox) = (host.address("aa"), host.sandbox("bb"));
         host.crash().await;
-        assert_eq!(ask_host("127.0.0.1", 8080).as_deref(), Some("a"));
-        assert_eq!(ask_host("::1", 8080).as_deref(), Some("a"));
-        let resolved = netlink::inside(&sandbox, async || Ok::<_, NetlinkError>(resolve("a")));
+        assert_eq!(ask_host("127.0.0.1", 8080).as_deref(), Some("aa"));
+        assert_eq!(ask_host("::1", 8080).as_deref(), Some("aa"));
+        let resolved = netlink::inside(&sandbox, async || Ok::<_, NetlinkError>(resolve("aa")));
         assert_eq!(resolved.await.expect("a sandbox"), [address]);
         let netd = std::fs::read_to_string(host.folder.path().join("run/netd/netd.pid"));
         host.engine = Some(open(host.folder.path()).await);
         let again = std::fs::read_to_string(host.folder.path().join("run/netd/netd.pid"));
         assert_eq!(netd.expect("a record"), again.expect("a record"), "netd is reused");
-        assert_eq!(ask_host("127.0.0.1", 8080).as_deref(), Some("a"));
-        assert_eq!(host.resolve("b", "a").await, [address]);
-        host.stop("a").await;
+        assert_eq!(ask_host("127.0.0.1", 8080).as_deref(), Some("aa"));
+        assert_eq!(host.resolve("bb", "aa").await, [address]);
+        host.stop("aa").await;
         drop(TcpListener::bind("0.0.0.0:8080").expect("the port is free"));
-        assert_eq!(host.resolve("b", "a").await, Vec::<IpAddr>::new());
+        assert_eq!(host.resolve("bb", "aa").await, Vec::<IpAddr>::new());
     });
 }
 
@@ -426,20 +437,20 @@ fn a_static_address_is_its_containers_while_it_runs() {
                 endpoint.mac = Some("02:aa:bb:cc:dd:ee".to_owned());
             }
         };
-        host.run("a", &["fixed"], fixed).await;
-        assert_eq!(host.address("a"), at("10.77.0.1", 0).ip());
-        host.create("b", |request| {
+        host.run("aa", &["fixed"], fixed).await;
+        assert_eq!(host.address("aa"), at("10.77.0.1", 0).ip());
+        host.create("bb", |request| {
             on(&mut request.spec, &["fixed"]);
             fixed(request);
         })
         .await;
-        assert!(host.start("b").await.unwrap_err().to_string().contains("10.77.0.1 is in use"));
-        host.stop("a").await;
-        host.start("b").await.expect("the address is free");
-        assert_eq!(host.address("b"), at("10.77.0.1", 0).ip());
-        let view = host.engine().view_container("b").expect("it is there");
+        assert!(host.start("bb").await.unwrap_err().to_string().contains("10.77.0.1 is in use"));
+        host.stop("aa").await;
+        host.start("bb").await.expect("the address is free");
+        assert_eq!(host.address("bb"), at("10.77.0.1", 0).ip());
+        let view = host.engine().view_container("bb").expect("it is there");
         assert_eq!(view.endpoints[0].mac, "02:aa:bb:cc:dd:ee");
-        assert!(host.start("a").await.is_err());
+        assert!(host.start("aa").await.is_err());
     });
 }
 

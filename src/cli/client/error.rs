@@ -14,8 +14,8 @@ pub(crate) enum ClientError {
     NotRoot { socket: PathBuf },
     #[error("cannot start the engine: cannot {doing}")]
     Start { doing: String, source: io::Error },
-    #[error("the engine ended while it started ({status}){log}")]
-    StartFailed { status: String, log: String },
+    #[error("the engine does not start{log}")]
+    StartFailed { log: String },
     #[error("the engine does not listen at {} after {seconds} s{log}", socket.display())]
     StartTimeout { socket: PathBuf, seconds: u64, log: String },
     #[error("{asked}: the connection to the engine broke")]

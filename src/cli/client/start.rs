@@ -4,12 +4,12 @@
 //! once take turns at a lock in the run folder, so the second finds the first one's engine.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -54,9 +54,33 @@ pub(super) fn start(place: &Place) -> Result<(), ClientError> {
             inotify.add_watch(&place.run, made).map(|_| inotify)
         })
         .map_err(|error| start_error(format!("watch {}", place.run.display()))(error.into()))?;
-    let log = place.run.join("engine.log");
-    let mut child = spawn(place, &log)?;
-    wait(&mut child, &inotify, &socket, &log)
+    let log = Log::of(place);
+    let mut child = spawn(place, &log.path)?;
+    wait(&mut child, &inotify, &socket, &log)?;
+    greet(&socket, &log)
+}
+
+/// Waits for the engine's first answer. Its keeper listens before it, so a connection says little: when the engine
+/// can't open its root, the keeper gives up and the connection breaks.
+fn greet(socket: &Path, log: &Log) -> Result<(), ClientError> {
+    let answer = UnixStream::connect(socket).and_then(|mut stream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: bargee\r\nConnection: close\r\n\r\n")?;
+        let mut first = [0; 1];
+        stream.read_exact(&mut first)
+    });
+    match answer {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let seconds = PATIENCE.as_secs();
+            Err(ClientError::StartTimeout {
+                socket: socket.to_owned(),
+                seconds,
+                log: log.last_lines(),
+            })
+        }
+        Err(_) => Err(ClientError::StartFailed { log: log.last_lines() }),
+    }
 }
 
 fn start_error(doing: String) -> impl FnOnce(io::Error) -> ClientError {
@@ -121,12 +145,7 @@ fn spawn(place: &Place, log: &Path) -> Result<Child, ClientError> {
 }
 
 /// Waits for whichever comes first: the socket accepts, the child fails, patience ends.
-fn wait(
-    child: &mut Child,
-    inotify: &Inotify,
-    socket: &Path,
-    log: &Path,
-) -> Result<(), ClientError> {
+fn wait(child: &mut Child, inotify: &Inotify, socket: &Path, log: &Log) -> Result<(), ClientError> {
     let pid = Pid::from_child(child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())
         .map_err(|error| start_error("watch its process".to_owned())(error.into()))?;
@@ -140,15 +159,14 @@ fn wait(
             && let Some(status) = child.try_wait().map_err(start_error("wait for it".into()))?
         {
             if !status.success() {
-                let status = status.to_string();
-                return Err(ClientError::StartFailed { status, log: last_lines(log) });
+                return Err(ClientError::StartFailed { log: log.last_lines() });
             }
             // It went on in the background.
             alive = false;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let (seconds, log) = (PATIENCE.as_secs(), last_lines(log));
+            let (seconds, log) = (PATIENCE.as_secs(), log.last_lines());
             return Err(ClientError::StartTimeout { socket: socket.to_owned(), seconds, log });
         }
         let mut fds = vec![PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
@@ -168,22 +186,65 @@ fn wait(
     }
 }
 
-/// Returns the end of the engine's log, escaped and ready to stand behind a message.
-fn last_lines(log: &Path) -> String {
-    let Ok(mut file) = File::open(log) else { return String::new() };
-    let length = fs::metadata(log).map_or(0, |metadata| metadata.len());
-    let mut bytes = Vec::new();
-    if file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES))).is_err()
-        || file.take(LAST_BYTES).read_to_end(&mut bytes).is_err()
-    {
-        return String::new();
+/// The engine's log, from where this start begins.
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    old: u64,
+}
+
+impl Log {
+    fn of(place: &Place) -> Self {
+        let path = place.run.join("engine.log");
+        let old = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        Self { path, old }
     }
-    let text = String::from_utf8_lossy(&bytes);
+
+    /// Returns its end, escaped and ready to stand behind a message.
+    fn last_lines(&self) -> String {
+        let Ok(mut file) = File::open(&self.path) else { return String::new() };
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        // A shorter file is a new one.
+        let old = if length < self.old { 0 } else { self.old };
+        let from = old.max(length.saturating_sub(LAST_BYTES));
+        let mut bytes = Vec::new();
+        if file.seek(SeekFrom::Start(from)).is_err()
+            || file.take(LAST_BYTES).read_to_end(&mut bytes).is_err()
+        {
+            return String::new();
+        }
+        last_words(&String::from_utf8_lossy(&bytes))
+            .unwrap_or_else(|| format!("; {} is empty", self.path.display()))
+    }
+}
+
+/// What an engine said last that did not start. An error is said once for each of the keeper's attempts; it is
+/// what counts, and once is enough.
+fn last_words(text: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
-    if last.is_empty() {
-        return format!("; {} is empty", log.display());
+    let error = lines.iter().rposition(|line| {
+        line.starts_with("error: ") && !line.contains("crashed") && !line.contains(" keeper: ")
+    });
+    if let Some(at) = error {
+        let rest = lines[at..].iter().take_while(|line| !line.contains(" keeper: "));
+        let words: Vec<String> = rest.map(|line| escape_controls(line)).collect();
+        return Some(format!(": {}", words.join("\n").trim_start_matches("error: ")));
     }
-    let lines: Vec<String> = last.iter().map(|line| escape_controls(line)).collect();
-    format!("; it said: {}", lines.join(" | "))
+    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    let words: Vec<String> = last.iter().map(|line| escape_controls(line)).collect();
+    (!words.is_empty()).then(|| format!("; it said: {}", words.join(" | ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_s_own_error_is_what_is_told() {
+        let text = "1.0 keeper: x\nerror: cannot open /r: read-only\n1.1 keeper: the engine ended with 1\n\
+                    error: cannot open /r: read-only\n1.2 keeper: giving up\nerror: the engine crashed 3 times\n";
+        assert_eq!(last_words(text).as_deref(), Some(": cannot open /r: read-only"));
+        assert_eq!(last_words("a\nb\n").as_deref(), Some("; it said: a | b"));
+        assert_eq!(last_words("\n"), None);
+    }
 }

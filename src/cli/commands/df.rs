@@ -97,8 +97,8 @@ impl Family<'_> {
             "Type": self.title,
             "TotalCount": self.items.len().to_string(),
             "Active": active.to_string(),
-            "Size": size::decimal(total),
-            "Reclaimable": format!("{}{}", size::decimal(free), percent.unwrap_or_default()),
+            "Size": size::decimal_of_four(total),
+            "Reclaimable": format!("{}{}", size::decimal_of_four(free), percent.unwrap_or_default()),
         })
     }
 }

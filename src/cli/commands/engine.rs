@@ -1,6 +1,9 @@
 //! `bargee engine start|stop|status|restart` and `bargee system shutdown`.
 
+use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -93,9 +96,6 @@ impl Verb for Status {
 /// How long an engine may take to end, with its containers' own grace on top.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long a keeper may take after its engine; a new one may be at work already.
-const KEEPER_PATIENCE: Duration = Duration::from_secs(2);
-
 /// Ends the engine and waits until its process is gone.
 async fn stop(global: &Global, containers: bool) -> Result<(), CliError> {
     let Some(client) = Client::connect_running(&global.place).await? else { return Ok(()) };
@@ -120,21 +120,22 @@ async fn stop(global: &Global, containers: bool) -> Result<(), CliError> {
             return Err(CliError::Failed(text));
         }
     }
-    await_keeper(&global.place.socket()).await;
-    Ok(())
+    wait_for_keeper(&global.place.socket()).map_err(CliError::io("watch the engine's socket"))
 }
 
-/// Waits until whoever bound the socket has let it go: a keeper ends a moment after its engine, and an engine that is
-/// started meanwhile would take it for a living one.
-async fn await_keeper(socket: &std::path::Path) {
-    let mut lock = socket.as_os_str().to_owned();
-    lock.push(".lock");
-    let start = std::time::Instant::now();
-    while start.elapsed() < KEEPER_PATIENCE {
-        let Ok(file) = std::fs::File::open(&lock) else { return };
-        if file.try_lock().is_ok() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
+/// Waits until nobody holds the engine's socket: its keeper ends after it, and a command in between would be cut off.
+fn wait_for_keeper(socket: &Path) -> io::Result<()> {
+    let Ok(mut stream) = UnixStream::connect(socket) else { return Ok(()) };
+    // A service manager's socket stays, and starts the engine again when it is used.
+    let listener = rustix::net::sockopt::socket_peercred(&stream)?.pid;
+    if listener.is_init() {
+        return Ok(());
+    }
+    stream.set_read_timeout(Some(PATIENCE))?;
+    match stream.read(&mut [0]) {
+        // Nobody will take this connection: the socket is closed.
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        Err(error) => Err(error),
     }
 }

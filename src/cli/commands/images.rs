@@ -64,13 +64,8 @@ impl Verb for Args {
             rows.extend(self.rows(image, now));
         }
         if self.quiet && self.format.is_none() {
-            let mut last = String::new();
             for row in rows {
-                let id = row["ID"].as_str().unwrap_or_default().to_owned();
-                if id != last {
-                    printer::line(&id)?;
-                }
-                last = id;
+                printer::line(row["ID"].as_str().unwrap_or_default())?;
             }
             return Ok(exit::OK);
         }

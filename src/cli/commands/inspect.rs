@@ -58,6 +58,11 @@ impl Verb for Args {
         let query = Inspect { kinds, format: self.format.as_deref(), size: self.size };
         query.print(&global.connect().await?, &self.names).await
     }
+
+    fn targets(&self) -> &[String] {
+        // An image's name may look like STACK/SERVICE.
+        if self.kind.is_none() { &self.names } else { &[] }
+    }
 }
 
 /// `container inspect`.
@@ -92,7 +97,7 @@ pub(crate) type OfVolumes = Of<3>;
 impl Verb for OfContainers {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
         let format = self.format.as_deref();
-        let query = Inspect { kinds: &[Kind::Container], format, size: self.size };
+        let query = Inspect::of_containers(format, self.size);
         query.print(&global.connect().await?, &self.names).await
     }
 }
@@ -105,15 +110,21 @@ impl<const KIND: usize> Verb for Of<KIND> {
     }
 }
 
-struct Inspect<'a> {
+/// What is asked about objects, and how it is printed.
+#[derive(Debug)]
+pub(crate) struct Inspect<'a> {
     kinds: &'a [Kind],
     format: Option<&'a str>,
     size: bool,
 }
 
-impl Inspect<'_> {
+impl<'a> Inspect<'a> {
+    pub(crate) fn of_containers(format: Option<&'a str>, size: bool) -> Self {
+        Self { kinds: &[Kind::Container], format, size }
+    }
+
     /// Prints all that are found, and fails when one is not.
-    async fn print(&self, client: &Client, names: &[String]) -> Result<u8, CliError> {
+    pub(crate) async fn print(&self, client: &Client, names: &[String]) -> Result<u8, CliError> {
         let template = match self.format {
             None | Some("json") => None,
             Some(text) => Some(Template::parse(text)?),

@@ -7,6 +7,7 @@ pub(crate) mod df;
 pub(crate) mod engine;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;

@@ -55,4 +55,8 @@ impl Verb for Args {
         }
         Ok(exit::OK)
     }
+
+    fn targets(&self) -> &[String] {
+        std::slice::from_ref(&self.container)
+    }
 }

@@ -100,7 +100,7 @@ pub(super) fn short(id: &str) -> &str {
 }
 
 /// Returns `text` with at most `most` characters, the last one an ellipsis when some are missing.
-fn ellipsis(text: &str, most: usize) -> String {
+pub(super) fn ellipsis(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }
@@ -149,7 +149,8 @@ fn row(container: &Value, now: Timestamp, full: bool) -> Map<String, Value> {
     let row = json!({
         "ID": id,
         "Image": image,
-        "Command": format!("\"{command}\""),
+        // As Go's %q: what a shell would split stays one word.
+        "Command": format!("{command:?}"),
         "CreatedAt": time::go(created),
         "RunningFor": time::ago(created, now),
         "Status": text("Status"),

@@ -10,6 +10,9 @@ use crate::cli::output::printer;
 use crate::cli::output::table::Table;
 use crate::cli::verb::Verb;
 
+/// Docker makes the columns of this table wider than those of its others.
+pub(crate) const WIDTH: usize = 20;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Container, then words for ps
@@ -28,12 +31,16 @@ impl Verb for Args {
             value.as_array().into_iter().flatten().map(text_of).collect()
         };
         let titles = words(&answer["Titles"]);
-        let mut table = Table::new(titles);
+        let mut table = Table::new(titles).no_narrower_than(WIDTH);
         for process in answer["Processes"].as_array().into_iter().flatten() {
             table.row(words(process));
         }
         printer::print(&table.to_string())?;
         Ok(exit::OK)
+    }
+
+    fn targets(&self) -> &[String] {
+        &self.words[..1]
     }
 }
 

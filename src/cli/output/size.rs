@@ -8,6 +8,11 @@ pub(crate) fn decimal(bytes: u64) -> String {
     scaled(bytes, 1000.0, &DECIMAL, 3)
 }
 
+/// Returns `bytes` with four significant digits, as docker's `system df` has them.
+pub(crate) fn decimal_of_four(bytes: u64) -> String {
+    scaled(bytes, 1000.0, &DECIMAL, 4)
+}
+
 /// Returns `bytes` with four significant digits.
 pub(crate) fn binary(bytes: u64) -> String {
     scaled(bytes, 1024.0, &BINARY, 4)

@@ -13,12 +13,19 @@ const NARROWEST: usize = 10;
 /// Rows below their titles. Cells may hold untrusted text: they are escaped.
 #[derive(Debug)]
 pub(crate) struct Table {
+    narrowest: usize,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     pub(crate) fn new<T: Into<String>>(titles: impl IntoIterator<Item = T>) -> Self {
-        Self { rows: vec![titles.into_iter().map(Into::into).collect()] }
+        let titles = titles.into_iter().map(Into::into).collect();
+        Self { narrowest: NARROWEST, rows: vec![titles] }
+    }
+
+    /// Sets the least width of a column, gap included.
+    pub(crate) fn no_narrower_than(self, narrowest: usize) -> Self {
+        Self { narrowest, ..self }
     }
 
     pub(crate) fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
@@ -33,7 +40,7 @@ impl fmt::Display for Table {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             let widest = cells.map(|cell| cell.width()).max().unwrap_or(0);
-            (widest + GAP).max(NARROWEST)
+            (widest + GAP).max(self.narrowest)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {

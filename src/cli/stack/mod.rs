@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 mod foreground;
 pub(crate) mod images;
+pub(crate) mod inspect;
 pub(crate) mod list;
 mod log;
 pub(crate) mod logs;

@@ -6,6 +6,7 @@ use super::choose::{self, ByName};
 use super::containers::select;
 use super::requests;
 use crate::cli::client::segment;
+use crate::cli::commands::top;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::global::Global;
@@ -32,7 +33,7 @@ impl Verb for Args {
         for container in found.iter().filter(|container| container.replica.state == "running") {
             let path = format!("/containers/{}/top", segment(&container.replica.id));
             let answer: Value = client.get(&path, &[]).await?.json()?;
-            let mut table = Table::new(words(&answer["Titles"]));
+            let mut table = Table::new(words(&answer["Titles"])).no_narrower_than(top::WIDTH);
             for process in answer["Processes"].as_array().into_iter().flatten() {
                 table.row(words(process));
             }

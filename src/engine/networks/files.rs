@@ -18,6 +18,7 @@ pub(crate) struct NetworkFiles {
     pub(crate) resolv_conf: String,
 }
 
+const HOST_HOSTS: &str = "/etc/hosts";
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 
 impl Engine {
@@ -31,7 +32,11 @@ impl Engine {
         extra.extend(self.links(&row)?);
         let texts = || -> Result<NetworkFiles, InvalidField> {
             Ok(NetworkFiles {
-                hosts: hosts::hosts(&hostname, &own, &extra)?,
+                hosts: match row.spec.network_mode {
+                    // As docker has it: who shares the host's network knows the host's names.
+                    NetworkMode::Host => hosts::append(host_hosts(), &extra)?,
+                    _ => hosts::hosts(&hostname, &own, &extra)?,
+                },
                 hostname: hosts::hostname(&hostname)?,
                 resolv_conf: resolv_conf(&row).text()?,
             })
@@ -111,6 +116,11 @@ fn hostname(row: &Container) -> String {
         Some(domain) => format!("{host}.{domain}"),
         None => host,
     }
+}
+
+/// A host without the file has no names to share.
+fn host_hosts() -> String {
+    std::fs::read_to_string(HOST_HOSTS).unwrap_or_default()
 }
 
 fn host_name() -> Option<String> {

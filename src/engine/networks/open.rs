@@ -105,6 +105,7 @@ impl Engine {
         self.restore_ports(&live)?;
         *networks.live() = live;
         self.create_predefined().await?;
+        self.watch_rules();
         self.refresh_publications().await?;
         self.purge_released().await
     }

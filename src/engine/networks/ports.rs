@@ -50,7 +50,11 @@ impl Engine {
     /// Returns the ports that the spec wants published.
     pub(super) fn wanted_ports(&self, row: &Container) -> Vec<PortSpec> {
         let mut wanted = row.spec.ports.clone();
-        let exposed = row.spec.exposed.iter().filter(|_| row.spec.publish_all);
+        if !row.spec.publish_all {
+            return wanted;
+        }
+        let image = self.image_facts(row).exposed;
+        let exposed = image.iter().chain(&row.spec.exposed);
         for (container, protocol) in exposed.filter_map(|text| parse_exposed(text)) {
             let is_published =
                 wanted.iter().any(|port| (port.container, port.protocol) == (container, protocol));
@@ -126,7 +130,7 @@ impl Engine {
             Refusal::Owned(holder) => {
                 format!("Bind for {address} failed: port is already allocated: {holder} has it")
             }
-            Refusal::Program(ReserveError::Taken { holder, .. }) => {
+            Refusal::Program(ReserveError::Taken { address, holder, .. }) => {
                 let holder =
                     holder.as_ref().map_or("another program".to_owned(), ToString::to_string);
                 format!(

@@ -16,6 +16,7 @@ use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::net::model::{Publication, State};
 use crate::net::netd::{NetdState, Refused};
+use crate::net::nft::watch::Watch;
 
 /// What was published last.
 #[derive(Debug, Default)]
@@ -86,10 +87,45 @@ impl Engine {
         self.watch_netd();
         state.publications.retain(|publication| !is_refused(publication, &refused));
         networks.driver.publish(&state)?;
+        if let Err(error) = networks.driver.open_firewall() {
+            // Without another firewall's drop all works, and with it the user needs to know the reason.
+            tracing::warn!(
+                error = EngineError::from(error).full(),
+                "another firewall may stop containers"
+            );
+        }
         published.done = covers;
         let refused = Arc::new(refused);
         networks.set_refused(&refused);
         Ok(refused)
+    }
+
+    /// Repairs rules that somebody else's changes removed, and opens firewalls that came later, until the engine goes.
+    pub(super) fn watch_rules(self: &Arc<Self>) {
+        let mut watch = match Watch::open() {
+            Ok(watch) => watch,
+            Err(error) => {
+                tracing::warn!(%error, "changes of packet rules go unnoticed");
+                return;
+            }
+        };
+        let engine = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Ok(()) = watch.next().await {
+                let Some(engine) = engine.upgrade() else { return };
+                match engine.networks.driver.look_after_rules() {
+                    Ok(false) => {}
+                    Ok(true) => engine.refresh_soon(),
+                    Err(error) => {
+                        let error = EngineError::from(error);
+                        tracing::warn!(
+                            error = error.full(),
+                            "packet rules that changed are not repaired"
+                        );
+                    }
+                }
+            }
+        });
     }
 
     /// Publishes again when the present netd ends, which starts another one.

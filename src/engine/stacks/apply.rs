@@ -46,6 +46,7 @@ impl Engine {
         let keeper = self.keeper(name.as_str());
         let _turn = keeper.turn.lock().await;
         let prepared = tokio::task::block_in_place(|| self.prepare(&request))?;
+        self.give_memory_back_soon();
         Ok(report(name.as_str(), &prepared.plan, Detail::of(&request.options)))
     }
 
@@ -70,6 +71,7 @@ impl Engine {
                 other => other.map(|_| None),
             };
             teller.finish(outcome);
+            engine.give_memory_back_soon();
         });
         Ok(lines)
     }

@@ -33,6 +33,7 @@ impl Engine {
         tokio::spawn(async move {
             let outcome = engine.take_down(&name, &request, &mut teller).await;
             teller.finish(outcome);
+            engine.give_memory_back_soon();
         });
         Ok(lines)
     }

@@ -47,7 +47,8 @@ pub fn remove(table: &str) -> Result<(), ApplyError> {
     send(table, &encode::remove(table))
 }
 
-fn send(table: &str, batch: &Batch) -> Result<(), ApplyError> {
+/// Sends a batch for `table`.
+pub(in crate::net) fn send(table: &str, batch: &Batch) -> Result<(), ApplyError> {
     let socket = Socket::new(NETLINK_NETFILTER).map_err(|source| ApplyError::Open { source })?;
     let fail = |source| ApplyError::Send { table: table.to_owned(), source };
     // The batch is one datagram, so it must fit the send buffer whole.

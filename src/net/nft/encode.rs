@@ -28,6 +28,7 @@ const NEW_TABLE: u16 = SUBSYSTEM;
 const DEL_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
+const DEL_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const DEL_ELEMENTS: u16 = SUBSYSTEM | 14;
@@ -83,6 +84,65 @@ pub fn remove(table: &str) -> Batch {
     writer.table(NEW_TABLE, table);
     writer.table(DEL_TABLE, table);
     writer.end()
+}
+
+/// A rule in a chain that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestRule {
+    pub chain: &'static str,
+    pub expressions: Vec<Expression>,
+    /// By which it is known again.
+    pub comment: String,
+    pub place: Place,
+}
+
+/// Where in the chain a rule goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    First,
+    Last,
+    /// Before the rule of this handle.
+    Before(u64),
+}
+
+/// Returns the batch that removes rules, by chain and handle, from a table that is not ours and adds others.
+pub fn change_guests(
+    family: u8,
+    table: &str,
+    delete: &[(&'static str, u64)],
+    add: &[GuestRule],
+) -> Batch {
+    let mut writer = Writer::begin();
+    for (chain, handle) in delete {
+        writer.message(DEL_RULE, 0, family, 0, |message| {
+            message.text(1, table);
+            message.text(2, chain);
+            message.bytes(3, &handle.to_be_bytes());
+        });
+    }
+    for rule in add {
+        let flags = if rule.place == Place::Last { NLM_F_APPEND } else { 0 };
+        writer.message(NEW_RULE, NLM_F_CREATE | flags, family, 0, |message| {
+            message.text(1, table);
+            message.text(2, rule.chain);
+            message.nested(4, |list| {
+                for expression in &rule.expressions {
+                    list.nested(1, |element| write_expression(element, expression));
+                }
+            });
+            if let Place::Before(handle) = rule.place {
+                message.bytes(6, &handle.to_be_bytes());
+            }
+            message.bytes(7, &comment(&rule.comment));
+        });
+    }
+    writer.end()
+}
+
+/// Returns a comment as libnftnl keeps it in a rule's user data: type 0, length, text and its NUL.
+pub fn comment(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len() + 1).expect("our comments are short");
+    [&[0, length], text.as_bytes(), &[0]].concat()
 }
 
 struct Writer {

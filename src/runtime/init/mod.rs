@@ -1,5 +1,6 @@
 //! The `clone3` child: config.json applied step by step, in one visible order, then `execve`.
 
+mod cgroup_files;
 pub(crate) mod handshake;
 mod identity;
 mod pid1;
@@ -22,7 +23,7 @@ pub(crate) use identity::become_user_and_execute;
 /// A step that failed, with the code that `docker run` exits with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InitError {
-    #[error("cannot {action}: {}", reason(source))]
+    #[error("cannot {action}: {}", in_small_letters(source))]
     Step { action: String, source: io::Error },
     #[error("cannot join the cgroup: {0}")]
     Cgroup(String),
@@ -30,18 +31,10 @@ pub(crate) enum InitError {
     Restrict(String),
     #[error("this runtime has no {0}")]
     Unsupported(&'static str),
-    #[error("exec: {program:?}: {}", reason(source))]
+    #[error("exec: {program:?}: {}", in_small_letters(source))]
     Execute { program: String, source: io::Error },
     #[error("exec: {program:?}: executable file not found in $PATH")]
     NotFound { program: String },
-}
-
-/// The kernel's words alone, in lower case: docker's command line tells 126 from 127 by `permission denied`.
-fn reason(source: &io::Error) -> String {
-    let text = source.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 impl InitError {
@@ -53,6 +46,14 @@ impl InitError {
             Self::Execute { .. } => 126,
             _ => 128,
         }
+    }
+}
+
+/// Docker's command line tells what may not be executed by the words `permission denied`, in small letters.
+fn in_small_letters(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
     }
 }
 

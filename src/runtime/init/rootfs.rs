@@ -150,7 +150,7 @@ fn make(root: BorrowedFd<'_>, mount: &Mount) -> Result<(), InitError> {
         return make_bind(root, mount, bind, &options);
     }
     if kind == "cgroup" || kind == "cgroup2" {
-        return make_cgroup(root, destination, &options);
+        return super::cgroup_files::mount(root, destination, options.set);
     }
     let source = mount.source().as_deref().unwrap_or(Path::new(kind));
     let action = || format!("mount {kind} on {}", destination.display());
@@ -186,7 +186,7 @@ fn make_bind(
     place(root, &tree, destination, folder).during(action)
 }
 
-fn new_filesystem(
+pub(super) fn new_filesystem(
     kind: &str,
     source: &Path,
     options: &mounts::Options,
@@ -210,58 +210,6 @@ fn new_filesystem(
 
 /// Shows the container its own cgroup: v2 as one tree, v1 and hybrid as a tmpfs with a folder for each
 /// hierarchy of the host. A cgroup namespace makes our own cgroup the root of each.
-fn make_cgroup(
-    root: BorrowedFd<'_>,
-    destination: &Path,
-    options: &mounts::Options,
-) -> Result<(), InitError> {
-    let action = || format!("mount cgroup on {}", destination.display());
-    let plain = mounts::Options { set: options.set, ..Default::default() };
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        let fd = new_filesystem("cgroup2", Path::new("cgroup"), &plain).during(action)?;
-        return place(root, &fd, destination, true).during(action);
-    }
-    let writable = mounts::Options {
-        set: plain.set & !mounts::READ_ONLY,
-        data: vec![("mode".into(), Some("755".into()))],
-        ..Default::default()
-    };
-    let tmpfs = new_filesystem("tmpfs", Path::new("tmpfs"), &writable).during(action)?;
-    place(root, &tmpfs, destination, true).during(action)?;
-    let mut names: Vec<_> = fs::read_dir("/sys/fs/cgroup")
-        .during(action)?
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    for name in names {
-        // A hierarchy that the host doesn't let us mount is left out, as other runtimes do.
-        if let Ok(fd) = cgroup_hierarchy(&name, plain.set) {
-            place(root, &fd, &destination.join(&name), true).during(action)?;
-        }
-    }
-    sys::mount_setattr(
-        tmpfs.as_fd(),
-        false,
-        &MountAttributes { set: plain.set & mounts::READ_ONLY, ..Default::default() },
-    )
-    .during(action)
-}
-
-fn cgroup_hierarchy(name: &str, set: u64) -> rustix::io::Result<OwnedFd> {
-    let mut options = mounts::Options { set, ..Default::default() };
-    if name == "unified" {
-        return new_filesystem("cgroup2", Path::new("cgroup"), &options);
-    }
-    if name == "systemd" {
-        options.data = vec![("none".into(), None), ("name".into(), Some("systemd".into()))];
-    } else {
-        options.data = name.split(',').map(|controller| (controller.to_owned(), None)).collect();
-    }
-    new_filesystem("cgroup", Path::new("cgroup"), &options)
-}
-
 fn make_devices<'a>(
     root: BorrowedFd<'_>,
     extra: impl Iterator<Item = &'a LinuxDevice>,
@@ -449,7 +397,7 @@ fn existing(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Option<Owne
 }
 
 /// Mounts `mount` on `path`, which is made if missing.
-fn place(
+pub(super) fn place(
     root: BorrowedFd<'_>,
     mount: &OwnedFd,
     path: &Path,
@@ -504,7 +452,11 @@ fn parent_and_name(path: &Path) -> Option<(&Path, &std::ffi::OsStr)> {
     Some((path.parent()?, path.file_name()?))
 }
 
-fn clone_tree(from: BorrowedFd<'_>, path: &Path, bind: Bind) -> rustix::io::Result<OwnedFd> {
+pub(super) fn clone_tree(
+    from: BorrowedFd<'_>,
+    path: &Path,
+    bind: Bind,
+) -> rustix::io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if bind == Bind::Recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;

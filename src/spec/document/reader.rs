@@ -63,7 +63,13 @@ impl<'n> Place<'n> {
             Kind::Sequence(_) => "a list",
             Kind::Mapping(_) => "a mapping",
         };
-        report.push(self.error("wrong-type", format!("expected {expected}, found {found}")));
+        let error = self.error("wrong-type", format!("expected {expected}, found {found}"));
+        let one_of_a_list = expected == "a list" && matches!(self.node.kind, Kind::Scalar(_));
+        report.push(if one_of_a_list {
+            error.with_hint("a list of one is written in brackets, as in [value]")
+        } else {
+            error
+        });
     }
 
     fn child(&self, entry: &'n Entry) -> Self {

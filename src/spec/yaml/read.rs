@@ -115,6 +115,9 @@ impl<'a> Reader<'a> {
         if error.info().contains("did not find expected key") {
             return diagnostic.with_hint("keys of one mapping begin in the same column");
         }
+        if error.info().contains("recursion limit") {
+            return diagnostic.with_hint("no stack file nests its lists and mappings this deep");
+        }
         diagnostic
     }
 

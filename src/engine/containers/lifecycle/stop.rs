@@ -162,9 +162,13 @@ impl Engine {
     }
 
     async fn kill_now(self: &Arc<Self>, handle: &Handle, shim: &Shim) -> Result<(), EngineError> {
-        let killed = shim.order(Request::Signal { signal: libc::SIGKILL, all: true }).await;
-        self.ignore_gone(handle, killed)?;
-        self.announce(&handle.row(), "kill", &[("signal", libc::SIGKILL.to_string())]);
+        {
+            // The exit is told after the kill.
+            let _turn = handle.turn.lock().await;
+            let killed = shim.order(Request::Signal { signal: libc::SIGKILL, all: true }).await;
+            self.ignore_gone(handle, killed)?;
+            self.announce(&handle.row(), "kill", &[("signal", libc::SIGKILL.to_string())]);
+        }
         // A task that version 1 froze dies only once it is thawed.
         self.ignore_gone(handle, shim.order(Request::Resume).await)?;
         if tokio::time::timeout(PATIENCE, wait_for_rest(handle)).await.is_err() {
@@ -181,6 +185,8 @@ impl Engine {
     }
 
     async fn signal(&self, handle: &Handle, shim: &Shim, signal: i32) -> Result<(), EngineError> {
+        // The exit that may follow is told after it.
+        let _turn = handle.turn.lock().await;
         self.ignore_gone(handle, shim.order(Request::Signal { signal, all: false }).await)?;
         self.announce(&handle.row(), "kill", &[("signal", signal.to_string())]);
         Ok(())

@@ -1,0 +1,13 @@
+//! The unsafe calls of the network driver.
+
+use std::io;
+
+use rtnetlink::sys::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Tells the runtime of a netlink socket. Needs a tokio runtime.
+pub(super) fn readable(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: a `Socket` owns its descriptor and never replaces it, and the `AsyncFd` owns the `Socket`.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)
+}
