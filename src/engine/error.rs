@@ -104,6 +104,7 @@ impl EngineError {
             Self::Conflict { .. } | Self::State(StateError::NameTaken { .. }) => Kind::Conflict,
             Self::Invalid { .. }
             | Self::Translate(_)
+            | Self::Store(StoreError::Change(_))
             | Self::Resolve(ResolveError::Ambiguous { .. }) => Kind::Invalid,
             Self::State(
                 StateError::SubnetTaken { .. }
