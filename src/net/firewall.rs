@@ -186,7 +186,6 @@ fn attribute(kind: u16, text: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
     use super::*;
 

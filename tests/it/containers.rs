@@ -77,16 +77,6 @@ impl Host {
         self.engine.as_ref().expect("it is open")
     }
 
-    /// Lets another engine follow on this one, as after a crash.
-    async fn reopen(&mut self) {
-        let engine = self.engine.take().map(|engine| Arc::downgrade(&engine));
-        until("the old engine goes", || {
-            engine.as_ref().is_some_and(|engine| engine.strong_count() == 0)
-        })
-        .await;
-        self.engine = Some(open(self.folder.path()).await);
-    }
-
     async fn create(&self, change: impl FnOnce(&mut ContainerSpec)) -> String {
         let mut spec = ContainerSpec {
             image: "busybox".to_owned(),

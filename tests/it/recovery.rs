@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -413,13 +413,13 @@ fn after_a_boot_what_must_run_runs_again() {
 }
 
 /// Takes away what a boot takes away, and gives all records the mark of another boot.
-fn switch_off(folder: &Path, root: &PathBuf) {
+fn switch_off(folder: &Path, root: &Path) {
     let word = folder.to_str().expect("a plain path");
     for (pid, _) in processes(word) {
         signal(pid, Signal::KILL);
     }
     wait_for(PATIENCE, || processes(word).is_empty().then_some(())).expect("all end");
-    let paths = Paths::new(root.clone(), folder.join("run"));
+    let paths = Paths::new(root.to_owned(), folder.join("run"));
     let parent = paths.cgroup_parent();
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
         let cgroup = hierarchy.path().join(parent.trim_start_matches('/'));

@@ -37,6 +37,8 @@ pub(super) fn read(host: &mut Object<'_>, spec: &mut ContainerSpec) -> Result<()
             (rows > 0 && columns > 0).then_some((rows, columns))
         }
     };
+    // Where the client wrote the id, on its own disk.
+    host.value("ContainerIDFile");
     Ok(())
 }
 
