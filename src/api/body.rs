@@ -1,8 +1,13 @@
 //! Request bodies: bounded JSON whatever the Content-Type says, as many clients send none. An empty body is `{}`.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -32,6 +37,48 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for TypedBody<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         parse(&read(request).await?).map(Self)
+    }
+}
+
+/// A request's body, of which the unread rest is read and dropped: a client that is still sending when its request
+/// is refused would otherwise meet a closed connection instead of the reason.
+#[derive(Debug)]
+pub(super) struct Drained(Option<Incoming>);
+
+impl Drained {
+    pub(super) fn new(body: Incoming) -> Self {
+        Self(Some(body))
+    }
+}
+
+impl hyper::body::Body for Drained {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.0 {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map(Incoming::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        let Some(mut body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
+        // It ends with the body, or with the connection.
+        tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
     }
 }
 

@@ -35,7 +35,6 @@ pub(crate) struct Hijack {
 }
 
 /// What a client is connected to.
-#[derive(Debug)]
 pub(crate) struct Session {
     /// Clients of a terminal get raw bytes instead of frames.
     tty: bool,
@@ -47,7 +46,13 @@ pub(crate) struct Session {
     pub(crate) before: Vec<u8>,
     /// The connection to the shim; without one the client gets `before` alone.
     pub(crate) attached: Option<UnixStream>,
+    /// Begins what the client is connected to, once the client has the head: several read ahead when they parse it,
+    /// and lose what came with it.
+    pub(crate) begin: Option<Begin>,
 }
+
+/// Returns what a session sends first, and its connection.
+pub(crate) type Begin = Pin<Box<dyn Future<Output = (Vec<u8>, Option<UnixStream>)> + Send>>;
 
 impl Session {
     /// # Errors
@@ -57,12 +62,11 @@ impl Session {
             Some(text) => detach::parse(text)?,
             None => detach::DEFAULT.to_vec(),
         };
-        Ok(Self { tty, input, keys, before: Vec::new(), attached: None })
+        Ok(Self { tty, input, keys, before: Vec::new(), attached: None, begin: None })
     }
 }
 
 /// A connection that a handler wants.
-#[derive(Debug)]
 pub(super) struct Taken {
     head: Vec<u8>,
     session: Session,
@@ -143,6 +147,15 @@ pub(crate) fn content_type(version: ApiVersion, tty: bool) -> &'static str {
     }
 }
 
+/// A piece of a multiplexed stream; 1 is standard output, 2 standard error.
+pub(crate) fn frame(stream: u8, text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).expect("a piece has at most a few megabytes");
+    let mut bytes = vec![stream, 0, 0, 0];
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
 fn head(asked: Asked, tty: bool) -> Vec<u8> {
     let content_type = content_type(asked.version, tty);
     let mut text = if asked.upgrade {
@@ -163,7 +176,7 @@ fn head(asked: Asked, tty: bool) -> Vec<u8> {
 
 impl Taken {
     /// Moves bytes both ways until the output ends or the client is gone. `early` was read behind the request.
-    pub(super) async fn run<S>(self, client: S, early: Bytes)
+    pub(super) async fn run<S>(mut self, client: S, early: Bytes)
     where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
@@ -176,6 +189,12 @@ impl Taken {
         };
         let (client_in, mut client_out) = tokio::io::split(client);
         let mut first = self.head;
+        if let Some(begin) = self.session.begin {
+            if let Err(error) = client_out.write_all(&std::mem::take(&mut first)).await {
+                tracing::debug!(%error, "a client left before its process began");
+            }
+            (self.session.before, self.session.attached) = begin.await;
+        }
         first.extend(self.session.before);
         let Some(attached) = self.session.attached else {
             let sent = async {

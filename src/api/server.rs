@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
+use super::body::Drained;
 use super::error::ApiError;
 use super::hijack::{HeldEnd, Hijack, Taken};
 use super::{docker, process, route, stacks};
@@ -167,6 +168,11 @@ impl Service<Request<Incoming>> for Front {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let front = self.clone();
         let held = front.hijack.hold_end(request.uri().path());
+        // Of a connection that is taken over, what follows is input for the process.
+        let request = match held {
+            Some(_) => request.map(Body::new),
+            None => request.map(|body| Body::new(Drained::new(body))),
+        };
         Box::pin(async move {
             let mut response = front.answer(request).await;
             decorate(response.headers_mut());
@@ -177,7 +183,7 @@ impl Service<Request<Incoming>> for Front {
 }
 
 impl Front {
-    async fn answer(mut self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(mut self, request: Request<Body>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         match route::normalise(&parts.uri) {
             Err(error) => error.into_response(),
@@ -185,7 +191,7 @@ impl Front {
                 parts.uri = uri;
                 parts.extensions.insert(version);
                 parts.extensions.insert(self.hijack);
-                let request = Request::from_parts(parts, Body::new(body));
+                let request = Request::from_parts(parts, body);
                 match self.router.call(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},

@@ -78,6 +78,18 @@ pub enum EngineError {
     Shim { id: String, source: ShimError },
 }
 
+/// The kernel's words as docker writes them: in lower case, without the number that Rust adds.
+fn plain(text: &str) -> String {
+    let Some((words, number)) = text.rsplit_once(" (os error ") else { return text.to_owned() };
+    let (before, last) =
+        words.rsplit_once(": ").map_or(("", words), |(before, last)| (before, last));
+    let mut letters = last.chars();
+    let first = letters.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    let colon = if before.is_empty() { "" } else { ": " };
+    let after = number.split_once(')').map_or("", |(_, after)| after);
+    format!("{before}{colon}{first}{}{after}", letters.as_str())
+}
+
 impl EngineError {
     pub fn kind(&self) -> Kind {
         match self {
@@ -92,6 +104,7 @@ impl EngineError {
             Self::Conflict { .. } | Self::State(StateError::NameTaken { .. }) => Kind::Conflict,
             Self::Invalid { .. }
             | Self::Translate(_)
+            | Self::Store(StoreError::Change(_))
             | Self::Resolve(ResolveError::Ambiguous { .. }) => Kind::Invalid,
             Self::State(
                 StateError::SubnetTaken { .. }
@@ -132,10 +145,22 @@ impl EngineError {
             let more = error.to_string();
             // A transparent error repeats its source's text.
             if !text.ends_with(&more) {
-                text = format!("{text}: {more}");
+                text = format!("{text}: {}", plain(&more));
             }
             cause = error.source();
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_words_are_plain() {
+        assert_eq!(plain("No such file or directory (os error 2)"), "no such file or directory");
+        assert_eq!(plain("exec: Permission denied (os error 13)"), "exec: permission denied");
+        assert_eq!(plain("No such image: x"), "No such image: x");
     }
 }

@@ -196,6 +196,9 @@ fn process(
         "rlimits": rlimits(spec, resolved),
         "noNewPrivileges": options.no_new_privileges.unwrap_or(spec.profile == Profile::Strict),
     });
+    if let Some((rows, columns)) = spec.console_size.filter(|_| spec.tty) {
+        process["consoleSize"] = json!({ "height": rows, "width": columns });
+    }
     if let Some(score) = spec.resources.oom_score_adj {
         process["oomScoreAdj"] = json!(score);
     }

@@ -45,6 +45,9 @@ pub struct ContainerSpec {
     pub annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "is_default")]
     pub tty: bool,
+    /// Rows and columns of the terminal when the program starts.
+    #[serde(skip_serializing_if = "is_default")]
+    pub console_size: Option<(u16, u16)>,
     #[serde(skip_serializing_if = "is_default")]
     pub open_stdin: bool,
     /// Stdin closes when the first client that attached it leaves.

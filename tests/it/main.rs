@@ -4,6 +4,9 @@
 #![expect(clippy::print_stderr, reason = "a test says why it is skipped")]
 #![expect(unreachable_pub, reason = "the helpers have no crate around them")]
 
+mod api;
+mod cli;
+mod clients;
 mod config;
 mod containers;
 mod healing;

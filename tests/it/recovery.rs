@@ -428,7 +428,7 @@ fn switch_off(folder: &Path, root: &Path) {
                 let gone = wait_for(PATIENCE, || {
                     let procs = std::fs::read_to_string(inner.path().join("cgroup.procs"));
                     for pid in procs.unwrap_or_default().lines().filter_map(|p| p.parse().ok()) {
-                        _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
+                        let _gone = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
                     }
                     let removed = std::fs::remove_dir(inner.path());
                     (removed.is_ok() || !inner.path().exists()).then_some(())
@@ -440,7 +440,7 @@ fn switch_off(folder: &Path, root: &Path) {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
     for line in mounts.lines().rev().filter(|line| line.contains(word)) {
         let target = line.split(' ').nth(4).expect("a mount point");
-        _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
+        let _unmounted = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
     }
     drop(Command::new("nft").args(["delete", "table", "inet", &paths.nft_table()]).output());
     let database = rusqlite::Connection::open(paths.database()).expect("the database opens");

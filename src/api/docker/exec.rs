@@ -13,7 +13,7 @@ use super::containers::size;
 use crate::api::answer;
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
-use crate::api::hijack::{Asked, Hijack, Session};
+use crate::api::hijack::{Asked, Hijack, Session, frame};
 use crate::api::query::Parameters;
 use crate::api::wire::lenient::{InvalidBody, Object};
 use crate::engine::Engine;
@@ -72,13 +72,22 @@ async fn start(
     let view = engine.exec(&id).await?;
     let keys = view.spec.detach_keys.as_deref();
     let mut session = Session::new(view.spec.tty, view.spec.streams.stdin, keys)?;
-    match engine.start_exec(&id, detach, size).await? {
-        None => Ok(StatusCode::OK.into_response()),
-        Some(attached) => {
-            session.attached = Some(attached.stream);
-            Ok(hijack.answer(asked, session).await)
-        }
+    if detach {
+        engine.start_exec(&id, true, size).await?;
+        return Ok(StatusCode::OK.into_response());
     }
+    engine.check_exec(&id)?;
+    session.begin = Some(Box::pin(async move {
+        match engine.start_exec(&id, false, size).await {
+            Ok(attached) => (Vec::new(), attached.map(|attached| attached.stream)),
+            // It is the output of what could not begin, and the exit code says so too: clients ask for that.
+            Err(error) => {
+                let text = format!("{}\r\n", error.full());
+                (if view.spec.tty { text.into_bytes() } else { frame(1, &text) }, None)
+            }
+        }
+    }));
+    Ok(hijack.answer(asked, session).await)
 }
 
 /// `ConsoleSize: [rows, columns]`.

@@ -1,5 +1,6 @@
 //! The Docker Engine API, a family a file. Its reference: <https://docs.docker.com/reference/api/engine/>, v1.51.
 
+mod build;
 mod containers;
 mod exec;
 mod images;
@@ -17,6 +18,7 @@ use crate::engine::Engine;
 /// The routes of all families.
 pub(super) fn routes() -> Router<Arc<Engine>> {
     Router::new()
+        .merge(build::routes())
         .merge(containers::routes())
         .merge(exec::routes())
         .merge(images::routes())

@@ -51,8 +51,13 @@ pub fn read(body: &Value) -> Result<Asked, InvalidBody> {
     anonymous_volumes(&mut root, &mut spec)?;
     let mac = root.optional_text("MacAddress")?;
 
+    let volumes = spec.mounts.len();
     let mut host = root.child("HostConfig")?;
     host_config::read(&mut host, &mut spec)?;
+    // Clients name the target of a bind among the volumes too.
+    let named = spec.mounts.split_off(volumes);
+    spec.mounts.retain(|volume| named.iter().all(|mount| mount.target != volume.target));
+    spec.mounts.extend(named);
     spec.profile = profile(&mut host)?;
     let mut networking = root.child("NetworkingConfig")?;
     endpoints(&mut networking, &mut spec, mac)?;
@@ -213,6 +218,16 @@ mod tests {
         let spec = read(&body).unwrap().spec;
         assert_eq!(spec.network_mode, NetworkMode::Default);
         assert_eq!(spec.networks.keys().collect::<Vec<_>>(), ["bridge"]);
+    }
+
+    #[test]
+    fn a_bind_replaces_the_anonymous_volume_at_its_target() {
+        let body = json!({
+            "Image": "a", "Volumes": {"/v": {}, "/w": {}}, "HostConfig": {"Binds": ["data:/v"]},
+        });
+        let mounts = read(&body).unwrap().spec.mounts;
+        let targets: Vec<&str> = mounts.iter().map(|mount| mount.target.as_str()).collect();
+        assert_eq!(targets, ["/w", "/v"]);
     }
 
     #[test]

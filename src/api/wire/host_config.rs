@@ -29,8 +29,16 @@ pub(super) fn read(host: &mut Object<'_>, spec: &mut ContainerSpec) -> Result<()
         let hard = limit.number("Hard")?.unwrap_or(0);
         spec.ulimits.insert(limit.text("Name")?, Ulimit { soft, hard });
     }
-    // The size of the client's terminal; `resize` follows anyway.
-    host.value("ConsoleSize");
+    spec.console_size = match host.value("ConsoleSize") {
+        None | Some(Value::Null) => None,
+        Some(size) => {
+            let [rows, columns]: [u16; 2] = serde_json::from_value(size.clone())
+                .map_err(|_| invalid("HostConfig.ConsoleSize", "rows and columns", size))?;
+            (rows > 0 && columns > 0).then_some((rows, columns))
+        }
+    };
+    // Where the client wrote the id, on its own disk.
+    host.value("ContainerIDFile");
     Ok(())
 }
 

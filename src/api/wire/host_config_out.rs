@@ -24,7 +24,7 @@ pub fn write(spec: &ContainerSpec) -> Value {
         "AutoRemove": spec.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": or_null(spec.volumes_from.clone()),
-        "ConsoleSize": [0, 0],
+        "ConsoleSize": spec.console_size.unwrap_or((0, 0)),
     });
     if !spec.annotations.is_empty() {
         host["Annotations"] = json!(spec.annotations);
@@ -135,7 +135,7 @@ fn limits(spec: &ContainerSpec) -> Value {
         "DeviceCgroupRules": or_null(spec.device_cgroup_rules.clone()),
         "DeviceRequests": null,
         "MemoryReservation": memory_reservation.unwrap_or(0),
-        "MemorySwap": memory_swap.unwrap_or(0),
+        "MemorySwap": memory_swap.unwrap_or_else(|| swap_of(memory.unwrap_or(0))),
         "MemorySwappiness": memory_swappiness,
         "OomKillDisable": oom_kill_disable,
         "PidsLimit": pids_limit,
@@ -145,6 +145,11 @@ fn limits(spec: &ContainerSpec) -> Value {
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
     })
+}
+
+/// Memory and swap together, when a client limits the memory alone: as much swap again.
+fn swap_of(memory: u64) -> i64 {
+    i64::try_from(memory.saturating_mul(2)).unwrap_or(i64::MAX)
 }
 
 /// Returns the word that the client gave, as far as it is kept.

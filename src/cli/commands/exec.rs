@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::path;
-use super::run::signal_code;
-use crate::cli::client::Client;
+use super::run::{signal_code, start_code};
+use crate::cli::client::{Client, ClientError};
 use crate::cli::container::{environment, put};
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, chain};
 use crate::cli::exit;
 use crate::cli::global::Global;
 use crate::cli::session::{Ended, Peer, Session};
@@ -73,6 +73,15 @@ impl Verb for Args {
     }
 }
 
+/// A program that can't be executed is the program's failure, with the code that a shell has for it.
+fn not_started(error: ClientError) -> CliError {
+    let message = chain(&error);
+    match start_code(&message) {
+        exit::USAGE => error.into(),
+        code => CliError::Exit { code, message },
+    }
+}
+
 impl Args {
     fn body(&self) -> Result<Value, CliError> {
         let mut body = Map::new();
@@ -106,7 +115,8 @@ impl Args {
         if let (true, Some((rows, columns))) = (self.tty, terminal::size()) {
             start["ConsoleSize"] = json!([rows, columns]);
         }
-        let streams = client.upgrade(&format!("/exec/{id}/start"), &[], Some(&start)).await?;
+        let started = client.upgrade(&format!("/exec/{id}/start"), &[], Some(&start)).await;
+        let streams = started.map_err(not_started)?;
         ready.resize().await;
         match ready.run(streams).await? {
             Ended::Detached => return Ok(exit::OK),

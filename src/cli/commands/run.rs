@@ -145,7 +145,7 @@ async fn start(client: &Client, id: &str) -> Result<(), CliError> {
 }
 
 /// Tells a missing program from one that can't be executed, by the words that engines use.
-fn start_code(message: &str) -> u8 {
+pub(super) fn start_code(message: &str) -> u8 {
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if has(&["executable file not found", "no such file or directory", "not found in $PATH"]) {
         exit::NOT_FOUND

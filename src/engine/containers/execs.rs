@@ -146,6 +146,17 @@ impl Engine {
         Ok(id)
     }
 
+    /// Tells whether an exec can be started: it did not run yet, and its container runs.
+    pub fn check_exec(&self, id: &str) -> Result<(), EngineError> {
+        let exec = self.known_exec(id)?;
+        let handle = self.container(&exec.container)?;
+        self.executing_shim(&handle)?;
+        if exec.running || exec.exit_code.is_some() {
+            return Err(ran(id));
+        }
+        Ok(())
+    }
+
     /// Starts an exec; `None` when it was asked to run detached.
     pub async fn start_exec(
         self: &Arc<Self>,
@@ -157,13 +168,13 @@ impl Engine {
         let handle = self.container(&exec.container)?;
         let shim = self.executing_shim(&handle)?;
         if !self.execs.begin(id) {
-            let message = format!("exec command {id} has already run");
-            return Err(EngineError::Conflict { message });
+            return Err(ran(id));
         }
         let started = self.begin_exec(&handle, &shim, &exec, detach).await;
         let attached = started.inspect_err(|error| {
-            self.execs
-                .ended(id, if let EngineError::Start { code, .. } = error { *code } else { 126 });
+            // Docker knows two: the program is not there, and everything else.
+            let missing = matches!(error, EngineError::Start { code: 127, .. });
+            self.execs.ended(id, if missing { 127 } else { 126 });
         })?;
         if let Some((rows, columns)) = size.filter(|_| exec.spec.tty) {
             // A program that ended already has no size.
@@ -258,6 +269,10 @@ impl Engine {
             &[("execID", id.to_owned()), ("exitCode", code.to_string())],
         );
     }
+}
+
+fn ran(id: &str) -> EngineError {
+    EngineError::Conflict { message: format!("exec command {id} has already run") }
 }
 
 /// Returns 64 random hex digits.

@@ -48,8 +48,10 @@ impl Engine {
             .await
             .map_err(EngineError::io("list processes with the host's `ps`"))?;
         if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(EngineError::Invalid { message: format!("ps: {text}") });
+            // Its usage follows.
+            let text = String::from_utf8_lossy(&output.stderr);
+            let first = text.lines().next().unwrap_or_default();
+            return Err(EngineError::Invalid { message: format!("ps: {first}") });
         }
         parse(&String::from_utf8_lossy(&output.stdout), &pids).ok_or_else(|| EngineError::Invalid {
             message: "Couldn't find PID field in ps output".to_owned(),

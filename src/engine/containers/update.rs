@@ -23,8 +23,8 @@ impl Engine {
         to: &str,
     ) -> Result<(), EngineError> {
         let to = to.strip_prefix('/').unwrap_or(to);
-        check::name(to)?;
         let handle = self.container(word)?;
+        check::name(to)?;
         let _verb = handle.verb.lock().await;
         let row = living(&handle, word)?;
         if row.name == to {

@@ -23,7 +23,7 @@ pub(crate) use identity::become_user_and_execute;
 /// A step that failed, with the code that `docker run` exits with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InitError {
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {}", in_small_letters(source))]
     Step { action: String, source: io::Error },
     #[error("cannot join the cgroup: {0}")]
     Cgroup(String),

@@ -1,6 +1,6 @@
 //! Docker's json-file log: one JSON object a line, cut at 16 KiB, rotated by size.
 //!
-//! A piece that was cut ends without `\n` inside `log`; the last piece of a line has it. The bytes equal
+//! A piece that was cut ends without `\n` inside `log`; the last piece of a line has it, unless the stream ended first. The bytes equal
 //! those of moby's `daemon/logger/jsonfilelog/jsonlog`.
 
 use std::fmt::Write as _;
@@ -64,13 +64,12 @@ impl JsonLog {
         self.append(&entries)
     }
 
-    /// Logs what has no newline yet, with one added, as docker does at the end of a stream.
+    /// Logs what has no newline yet, without one, as docker does at the end of a stream.
     pub(crate) fn finish(&mut self, now: Timestamp) -> io::Result<()> {
         let mut entries = String::new();
         for stream in [Stream::Stdout, Stream::Stderr] {
-            let mut line = std::mem::take(&mut self.unfinished[stream.index()]);
+            let line = std::mem::take(&mut self.unfinished[stream.index()]);
             if !line.is_empty() {
-                line.push(b'\n');
                 encode(&mut entries, stream, &line, now);
             }
         }
@@ -175,7 +174,7 @@ mod tests {
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let lines: Vec<&str> = lines.iter().map(|line| line["log"].as_str().unwrap()).collect();
         assert_eq!(lines[0].len(), LONGEST);
-        assert_eq!(lines[1..], ["xxx\n", "end\n"]);
+        assert_eq!(lines[1..], ["xxx\n", "end"]);
     }
 
     #[test]

@@ -137,6 +137,33 @@ impl Engine {
         self.command(arguments).stdin(Stdio::null()).output().expect("the binary starts")
     }
 
+    /// The stock docker command line, set to this engine.
+    pub fn docker_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .args(arguments)
+            .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
+            .env("DOCKER_CONFIG", self.folder.path().join("docker"));
+        command
+    }
+
+    /// Runs stock docker and returns what it printed; panics unless it succeeds.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        let output = self
+            .docker_command(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("docker is installed");
+        assert!(
+            output.status.success(),
+            "docker {arguments:?}: {}\n{}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            self.log()
+        );
+        String::from_utf8(output.stdout).expect("docker prints text").trim_end().to_owned()
+    }
+
     /// Ends the process by SIGTERM; containers go on.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM)

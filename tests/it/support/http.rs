@@ -1,6 +1,7 @@
 //! HTTP/1.1 over a unix socket, byte by byte, so that a test sees what really is on the wire.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 /// One connection.
@@ -88,6 +89,11 @@ impl Client {
         self.reader.get_mut().write_all(bytes)
     }
 
+    /// Ends our side; the other one goes on.
+    pub fn half_close(&mut self) -> io::Result<()> {
+        self.reader.get_mut().shutdown(Shutdown::Write)
+    }
+
     /// Reads status and headers; the body is still to come.
     pub fn head(&mut self) -> io::Result<Answer> {
         let status_line = self.line()?;
@@ -158,4 +164,21 @@ impl Client {
             None => self.rest(),
         }
     }
+}
+
+/// Takes docker's multiplexed stream apart: standard output and standard error.
+pub fn demultiplex(mut bytes: &[u8]) -> (String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    while let Some((head, rest)) = bytes.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        let (payload, after) = rest.split_at(length);
+        if head[0] == 2 {
+            err.extend(payload)
+        } else {
+            out.extend(payload)
+        }
+        bytes = after;
+    }
+    assert!(bytes.is_empty(), "a frame is cut off: {bytes:?}");
+    (String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned())
 }

@@ -71,6 +71,12 @@ impl Wanted {
                 return Err(ApiError::invalid(format!("invalid filter 'exited={code}'")));
             }
         }
+        for key in ["publish", "expose"] {
+            let ports = filters.get(key).into_iter().flatten();
+            if let Some(wrong) = ports.into_iter().find(|port| !is_port(port)) {
+                return Err(ApiError::invalid(format!("invalid filter '{key}={wrong}'")));
+            }
+        }
         Ok(Self { filters, names, ancestors: None, before: None, since: None })
     }
 
@@ -156,6 +162,14 @@ fn fits_port(wanted: &str, port: u16, bound: &PortSpec) -> bool {
     exposes(wanted, &format!("{port}/{protocol}"))
 }
 
+/// `port[-last][/protocol]`.
+fn is_port(text: &str) -> bool {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let numbers = first.parse::<u16>().is_ok() && last.parse::<u16>().is_ok();
+    numbers && matches!(protocol, "tcp" | "udp" | "sctp")
+}
+
 fn exposes(wanted: &str, port: &str) -> bool {
     let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
     let (number, known) = port.split_once('/').unwrap_or((port, "tcp"));
@@ -184,6 +198,7 @@ mod tests {
             "invalid filter 'status=asleep'"
         );
         assert!(wanted("name", "(").is_err() && wanted("exited", "x").is_err());
+        assert!(wanted("publish", "x").is_err() && wanted("expose", "80-90/udp").is_ok());
         assert!(wanted("status", "exited").unwrap().names_states());
     }
 

@@ -130,11 +130,7 @@ fn frame(form: &Form, stream: Stream, text: &str) -> Bytes {
         Stream::Stdout => 1,
         Stream::Stderr => 2,
     };
-    let length = u32::try_from(text.len()).expect("a line of the log has at most a megabyte");
-    let mut bytes = vec![number, 0, 0, 0];
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend_from_slice(text.as_bytes());
-    bytes.into()
+    hijack::frame(number, text).into()
 }
 
 #[cfg(test)]

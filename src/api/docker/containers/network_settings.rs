@@ -19,7 +19,7 @@ pub(super) fn write(view: &View, sandbox: &str) -> Value {
         "Bridge": "",
         "SandboxID": if runs { view.row.id.as_str() } else { "" },
         "SandboxKey": if runs { sandbox } else { "" },
-        "Ports": if runs { ports(view) } else { json!({}) },
+        "Ports": if runs && has_ports(view) { ports(view) } else { json!({}) },
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -126,6 +126,11 @@ fn is_connected(view: &View) -> bool {
     matches!(status::state(view.row.phase), "running" | "paused")
 }
 
+/// Without a network of its own a container has no ports, whatever it exposes.
+fn has_ports(view: &View) -> bool {
+    matches!(view.row.spec.network_mode, NetworkMode::Default | NetworkMode::Networks(_))
+}
+
 /// Exposed ports with their bindings, `null` for one that is not published.
 fn ports(view: &View) -> Value {
     let mut ports: BTreeMap<String, Option<Vec<Value>>> = BTreeMap::new();
@@ -144,7 +149,7 @@ fn ports(view: &View) -> Value {
 
 /// Entries of `Ports` in a list.
 pub(super) fn summary(view: &View) -> Vec<Value> {
-    if !is_connected(view) {
+    if !is_connected(view) || !has_ports(view) {
         return Vec::new();
     }
     let mut published = BTreeSet::new();

@@ -38,6 +38,7 @@ pub(super) fn wanted(
                 && has_labels(&image.config.config.labels, filters);
             if !patterns.is_empty() {
                 image.tags.retain(|tag| patterns.iter().any(|pattern| names(tag, pattern)));
+                image.digests.retain(|name| patterns.iter().any(|pattern| names(name, pattern)));
             }
             (fits && (patterns.is_empty() || !image.tags.is_empty())).then_some(image)
         })
@@ -60,7 +61,8 @@ pub(super) fn until(word: &str) -> Result<i64, ApiError> {
 
 /// Tells whether a tag, or its repository, is what the pattern says.
 fn names(tag: &str, pattern: &str) -> bool {
-    let repository = tag.rsplit_once(':').map_or(tag, |(repository, _)| repository);
+    let repository = tag.split_once('@').or_else(|| tag.rsplit_once(':'));
+    let repository = repository.map_or(tag, |(repository, _)| repository);
     matches(pattern.as_bytes(), tag.as_bytes())
         || matches(pattern.as_bytes(), repository.as_bytes())
 }

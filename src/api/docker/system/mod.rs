@@ -7,7 +7,7 @@ mod usage;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::routing::{get, post};
 
 use crate::api::error::ApiError;
@@ -23,14 +23,15 @@ pub(super) fn routes() -> Router<Arc<Engine>> {
         .route("/auth", post(auth))
 }
 
-async fn ping() -> (HeaderMap, &'static str) {
+async fn ping(method: Method) -> (HeaderMap, &'static str) {
     let mut headers = HeaderMap::new();
     let no_cache = "no-cache, no-store, must-revalidate";
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(no_cache));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));
-    (headers, "OK")
+    // Dockerd's HEAD tells a length of zero.
+    (headers, if method == Method::HEAD { "" } else { "OK" })
 }
 
 async fn auth() -> ApiError {

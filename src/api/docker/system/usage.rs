@@ -47,6 +47,7 @@ fn images(engine: &Arc<Engine>) -> Result<Vec<Value>, ApiError> {
                 "RepoDigests": image.digests,
                 "Created": created.map_or(0, jiff::Timestamp::as_second),
                 "Size": image.size,
+                "VirtualSize": image.size,
                 "SharedSize": 0,
                 "Labels": image.config.config.labels,
                 "Containers": image.containers.len(),

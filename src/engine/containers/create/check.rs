@@ -2,6 +2,7 @@
 
 use crate::engine::error::EngineError;
 use crate::engine::merge::{self, ImageFacts};
+use crate::engine::signals;
 use crate::engine::translate::TranslateError;
 use crate::images::ImageConfig;
 use crate::images::platform::Platform;
@@ -59,6 +60,7 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<Vec<String>, EngineError> {
     network(spec)?;
     sysctls(spec)?;
     modes(spec)?;
+    words(spec)?;
     if spec.auto_remove && spec.restart != RestartPolicy::No {
         return Err(invalid("can't create 'AutoRemove' container with restart policy".into()));
     }
@@ -87,6 +89,23 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<Vec<String>, EngineError> {
         return Err(invalid(format!("unknown or invalid runtime name: {runtime}")));
     }
     Ok(warnings)
+}
+
+/// A folder that is none, and a signal that is none.
+fn words(spec: &ContainerSpec) -> Result<(), EngineError> {
+    if let Some(folder) = &spec.working_dir
+        && !folder.is_empty()
+        && !folder.starts_with('/')
+    {
+        let message = "it needs to be an absolute path";
+        return Err(invalid(format!("the working directory '{folder}' is invalid, {message}")));
+    }
+    match spec.stop_signal.as_deref() {
+        Some(word) if !word.is_empty() && signals::parse(word).is_none() => {
+            Err(invalid(format!("Invalid signal: {word}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks a spec against its image.
