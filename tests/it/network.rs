@@ -212,6 +212,8 @@ fn busybox() -> Vec<u8> {
         header.set_mtime(0);
         header.set_size(0);
         header.set_mode(0o777);
+        header.set_uid(0);
+        header.set_gid(0);
         archive
             .append_link(&mut header, format!("bin/{name}"), "busybox")
             .expect("a link is packed");
