@@ -65,6 +65,12 @@ impl Place {
         self.host.clone().unwrap_or_else(|| self.run.join("bargee.sock"))
     }
 
+    /// Tells whether containers of the place may run while no engine does: it keeps a folder for each shim.
+    pub(crate) fn may_run_containers(&self) -> bool {
+        let folder = self.run.join("containers");
+        self.may_start() && folder.read_dir().is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Whether a missing engine may be started: not one that was named by its socket.
     pub(crate) fn may_start(&self) -> bool {
         self.host.is_none()

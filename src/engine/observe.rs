@@ -17,7 +17,6 @@ use crate::reconcile::desired::{Desired, DesiredNetwork, DesiredVolume};
 use crate::reconcile::observed::{
     Observed, ObservedContainer, ObservedNetwork, ObservedVolume, State,
 };
-use crate::runtime::cgroup::Cgroup;
 use crate::spec::container::{ContainerSpec, MountKind, NetworkMode, PortSpec};
 use crate::spec::name::ServiceName;
 
@@ -157,9 +156,8 @@ impl Engine {
 
     fn kernel_limits(&self, row: &Container) -> Option<Limits> {
         let runtime = row.runtime.as_ref().filter(|_| row.phase == Phase::Running)?;
-        let path = format!("{}/{}", self.paths.cgroup_parent(), row.id);
         // A container that ends while we look has no cgroup any more.
-        let cgroup = Cgroup::open(&self.machine.cgroups, &path).ok()?;
+        let cgroup = self.cgroup(row)?;
         if row.replica.is_some() {
             // Before they are read: a change after that is noticed.
             self.limit_watch.watch(&row.id, runtime.incarnation, &cgroup.limit_folders());

@@ -26,10 +26,22 @@ impl Engine {
         let stopped: Result<(), EngineError> = results.into_iter().collect();
         let left = join_all(self.handles().iter().map(|handle| self.let_shim_go(handle))).await;
         let left: Result<(), EngineError> = left.into_iter().collect();
+        stopped.and(left).and(self.leave_machine().await)
+    }
+
+    /// Leaves nothing of this root in the kernel once nothing of it runs: cgroup, bridges, rules and netd; the next
+    /// engine makes them again. While a container runs, all stays for it.
+    ///
+    /// # Errors
+    /// The kernel keeps a bridge or the rules.
+    pub async fn leave_machine(self: &Arc<Self>) -> Result<(), EngineError> {
+        if self.handles().iter().any(|handle| runs(handle.row().phase)) {
+            return Ok(());
+        }
         if let Ok(parent) = Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent()) {
             parent.remove_if_empty();
         }
-        stopped.and(left).and(self.close_networks().await)
+        self.close_networks().await
     }
 
     /// An exit lets the shim go behind its event; here that is waited for.

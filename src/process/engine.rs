@@ -110,6 +110,9 @@ async fn serve(options: &Options, config: Config, sockets: Sockets) -> Result<()
     tokio::spawn(asked.cancel(shutdown.clone()));
     server::serve(Arc::clone(&engine), listeners, shutdown).await;
     sd_notify::tell("STOPPING=1");
+    if let Err(error) = engine.leave_machine().await {
+        tracing::warn!(%error, "networks of nothing stay until the next start");
+    }
     tracing::info!("the engine ends; containers go on");
     drop((link, pid_file, sockets.own));
     Ok(())

@@ -317,6 +317,10 @@ fn commands_at_once_start_one_engine_and_restart_replaces_it() {
     assert_ne!(pid(), first);
     printed(&place.bargee(&["engine", "stop"]), 0);
     printed(&place.bargee(&["engine", "status"]), 1);
+    for verb in ["engine stop", "system shutdown"] {
+        let words: Vec<&str> = verb.split(' ').collect();
+        assert!(printed(&place.bargee(&words), 0).starts_with("no engine runs"), "{verb}");
+    }
 }
 
 #[test]

@@ -37,6 +37,10 @@ pub(crate) struct Status {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Shutdown {}
 
+fn none_runs(global: &Global) -> String {
+    format!("no engine runs at {}", global.place.socket().display())
+}
+
 async fn version(client: &Client) -> Result<Version, CliError> {
     Ok(client.get("/bargee/v1/version", &[]).await?.json()?)
 }
@@ -51,7 +55,11 @@ impl Verb for Start {
 
 impl Verb for Stop {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
-        stop(global, false).await?;
+        let Some(client) = Client::connect_running(&global.place).await? else {
+            printer::line(&none_runs(global))?;
+            return Ok(exit::OK);
+        };
+        stop(global, client, false).await?;
         printer::line("the engine is stopped; containers run on")?;
         Ok(exit::OK)
     }
@@ -59,14 +67,25 @@ impl Verb for Stop {
 
 impl Verb for Restart {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
-        stop(global, false).await?;
+        if let Some(client) = Client::connect_running(&global.place).await? {
+            stop(global, client, false).await?;
+        }
         Start {}.run(global).await
     }
 }
 
 impl Verb for Shutdown {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
-        stop(global, true).await?;
+        let client = match Client::connect_running(&global.place).await? {
+            // Only an engine can stop what an earlier one left.
+            None if global.place.may_run_containers() => global.connect().await?,
+            None => {
+                printer::line(&none_runs(global))?;
+                return Ok(exit::OK);
+            }
+            Some(client) => client,
+        };
+        stop(global, client, true).await?;
         printer::line("all containers and the engine are stopped")?;
         Ok(exit::OK)
     }
@@ -75,8 +94,7 @@ impl Verb for Shutdown {
 impl Verb for Status {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
         let Some(client) = Client::connect_running(&global.place).await? else {
-            let socket = global.place.socket();
-            printer::line(&format!("no engine runs at {}", socket.display()))?;
+            printer::line(&none_runs(global))?;
             return Ok(exit::FAILURE);
         };
         let answer: Value = client.get("/bargee/v1/version", &[]).await?.json()?;
@@ -97,8 +115,7 @@ impl Verb for Status {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Ends the engine and waits until its process is gone.
-async fn stop(global: &Global, containers: bool) -> Result<(), CliError> {
-    let Some(client) = Client::connect_running(&global.place).await? else { return Ok(()) };
+async fn stop(global: &Global, client: Client, containers: bool) -> Result<(), CliError> {
     let pid = version(&client).await?.pid;
     let query: &[(&str, &str)] = if containers { &[("containers", "1")] } else { &[] };
     // Taken before the request, so that the number can't be another process's.

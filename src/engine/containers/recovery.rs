@@ -54,7 +54,7 @@ impl Engine {
         let adopted = self.adopt(handle).await;
         if adopted.is_none() {
             // Whatever it was, nobody looks after it any more.
-            self.kill_orphans(handle.id()).await;
+            self.kill_orphans(handle).await;
         }
         match row.phase {
             Phase::Creating | Phase::Removing => {

@@ -8,6 +8,7 @@ use tokio::process::Command;
 use super::lifecycle::is_up;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
+use crate::engine::state::containers::Container;
 use crate::runtime::cgroup::Stats;
 
 /// One process of a container, as `ps` prints it: titles and rows of the host's `ps`.
@@ -21,7 +22,7 @@ impl Engine {
     /// Reads the container's cgroup once; all is zero when it doesn't run.
     pub fn container_stats(self: &Arc<Self>, word: &str) -> Result<Stats, EngineError> {
         let handle = self.container(word)?;
-        let Some(cgroup) = self.cgroup(handle.id()).filter(|_| is_up(handle.row().phase)) else {
+        let Some(cgroup) = self.cgroup(&handle.row()).filter(|_| is_up(handle.row().phase)) else {
             return Ok(Stats::default());
         };
         let doing = format!("read what container {} uses", handle.id());
@@ -39,7 +40,7 @@ impl Engine {
             let message = format!("container {} is not running", handle.id());
             return Err(EngineError::Conflict { message });
         }
-        let pids = self.pids(handle.id())?;
+        let pids = self.pids(&handle.row())?;
         let default = ["-ef".to_owned()];
         let arguments = if arguments.is_empty() { &default } else { arguments };
         let output = Command::new("ps")
@@ -58,10 +59,12 @@ impl Engine {
         })
     }
 
-    fn pids(&self, id: &str) -> Result<BTreeSet<i32>, EngineError> {
-        let Some(cgroup) = self.cgroup(id) else { return Ok(BTreeSet::new()) };
+    fn pids(&self, row: &Container) -> Result<BTreeSet<i32>, EngineError> {
+        let Some(cgroup) = self.cgroup(row) else { return Ok(BTreeSet::new()) };
         let pids = cgroup.processes().map_err(|error| {
-            EngineError::io(format!("list the processes of {id}"))(std::io::Error::other(error))
+            EngineError::io(format!("list the processes of {}", row.id))(std::io::Error::other(
+                error,
+            ))
         })?;
         Ok(pids.into_iter().collect())
     }

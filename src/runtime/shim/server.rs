@@ -27,6 +27,7 @@ use super::protocol::{
 };
 use super::stdio::Stream;
 use crate::runtime::bundle::ShimConfig;
+use crate::runtime::cgroup::{Cgroup, Roots};
 use crate::runtime::sys;
 
 /// An exec, kept after its end so that its code can be asked for.
@@ -50,6 +51,8 @@ struct Server {
     container: Option<Container>,
     execs: BTreeMap<String, Exec>,
     last: Option<Exit>,
+    /// Of the container that ended.
+    cgroup: Option<Cgroup>,
     done: bool,
 }
 
@@ -96,6 +99,7 @@ impl Server {
             container: None,
             execs: BTreeMap::new(),
             last: exit::load(&paths.run)?,
+            cgroup: None,
             done: false,
             paths: paths.clone(),
         })
@@ -381,6 +385,7 @@ impl Server {
         // Without a disk the engine still hears it from us.
         let _ = exit::store(&self.paths.run, &exit);
         self.last = Some(exit.clone());
+        self.cgroup = Some(container.cgroup);
         self.announce(&Event::Exited(exit));
         self.close_clients(None);
     }
@@ -423,7 +428,10 @@ impl Server {
     }
 
     fn remove_cgroup(&self) -> io::Result<()> {
-        use crate::runtime::cgroup::{Cgroup, Roots};
+        if let Some(cgroup) = &self.cgroup {
+            return cgroup.remove().map_err(io::Error::other);
+        }
+        // A start that failed may have made it.
         let config = match fs::read(self.paths.bundle.join("shim.json")) {
             Ok(config) => config,
             // Nothing was ever started.
@@ -431,8 +439,7 @@ impl Server {
             Err(error) => return Err(error),
         };
         let config: ShimConfig = serde_json::from_slice(&config)?;
-        let roots =
-            Roots::detect(std::path::Path::new("/sys/fs/cgroup")).map_err(io::Error::other)?;
+        let roots = Roots::detect(Path::new("/sys/fs/cgroup")).map_err(io::Error::other)?;
         match Cgroup::open(&roots, &config.cgroup) {
             Ok(cgroup) => cgroup.remove().map_err(io::Error::other),
             // It was never made.

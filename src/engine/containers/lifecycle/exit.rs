@@ -61,7 +61,7 @@ impl Engine {
         if !is_up(row.phase) {
             return;
         }
-        self.kill_orphans(handle.id()).await;
+        self.kill_orphans(handle).await;
         for exec in self.execs.abandon(handle.id(), KILLED) {
             self.announce_exec_end(&row, &exec);
         }

@@ -1,14 +1,13 @@
 //! Getting a container's shim, and letting it go.
 
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use crate::engine::containers::Handle;
 use crate::engine::containers::shim::{Shim, ShimError};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
-use crate::runtime::bundle::ShimConfig;
+use crate::engine::state::containers::Container;
 use crate::runtime::cgroup::Cgroup;
 
 impl Handle {
@@ -61,7 +60,7 @@ impl Engine {
             }
             Err(ShimError::Gone { .. }) => {
                 handle.set_shim(None);
-                self.kill_orphans(handle.id()).await;
+                self.kill_orphans(handle).await;
                 Ok(())
             }
             Err(error) => Err(handle.of_shim(error)),
@@ -78,14 +77,14 @@ impl Engine {
     }
 
     /// Opens the container's cgroup, if it is there.
-    pub(in crate::engine::containers) fn cgroup(&self, id: &str) -> Option<Cgroup> {
-        let path = cgroup_path(&self.paths.container(id))?;
-        Cgroup::open(&self.machine.cgroups, &path).ok()
+    pub(in crate::engine) fn cgroup(&self, row: &Container) -> Option<Cgroup> {
+        Cgroup::open(&self.machine.cgroups, &self.cgroup_of(row)).ok()
     }
 
     /// Kills whatever of the container lives without a shim, and removes its cgroup.
-    pub(in crate::engine::containers) async fn kill_orphans(&self, id: &str) {
-        let Some(cgroup) = self.cgroup(id) else { return };
+    pub(in crate::engine::containers) async fn kill_orphans(&self, handle: &Handle) {
+        let id = handle.id();
+        let Some(cgroup) = self.cgroup(&handle.row()) else { return };
         let cleared = tokio::task::spawn_blocking(move || {
             cgroup.kill()?;
             // Tasks that version 1 froze die only once they are thawed.
@@ -98,10 +97,4 @@ impl Engine {
             Err(error) => tracing::error!(container = id, %error, "clearing a cgroup ended early"),
         }
     }
-}
-
-/// Returns the cgroup that the bundle names; it is read back, since the bundle is what the shim obeys.
-fn cgroup_path(bundle: &Path) -> Option<String> {
-    let text = std::fs::read(bundle.join("shim.json")).ok()?;
-    serde_json::from_slice::<ShimConfig>(&text).ok().map(|config| config.cgroup)
 }
