@@ -184,7 +184,9 @@ impl RealHost {
         {
             spec.image.clone_from(pinned);
         }
-        self.inherit_volumes(stack, replica, &mut spec.mounts);
+        if !replica.oneoff {
+            self.inherit_volumes(stack, replica, &mut spec.mounts);
+        }
         let request = CreateRequest {
             name: Some(name.to_owned()),
             spec,
@@ -273,7 +275,7 @@ fn owner(stack: &StackName, replica: &DesiredReplica) -> Replica {
         stack: stack.as_str().to_owned(),
         service: replica.service.as_str().to_owned(),
         number: replica.number,
-        oneoff: false,
+        oneoff: replica.oneoff,
     }
 }
 

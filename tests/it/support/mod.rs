@@ -1,6 +1,9 @@
 //! What the suites share: an engine of their own, and HTTP over its socket.
 
 pub mod engine;
+pub mod folder;
 pub mod http;
 pub mod image;
+pub mod screen;
 pub mod stack;
+pub mod terminal;
