@@ -17,6 +17,7 @@ use crate::engine::volumes::CreateVolume;
 use crate::reconcile::desired::{Desired, DesiredNetwork, DesiredReplica, DesiredVolume};
 use crate::reconcile::host::{Host, HostError, LiveChange, Step};
 use crate::reconcile::observed::{Health, Observed};
+use crate::reconcile::resolve::IMAGE_LABEL;
 use crate::spec::container::{Mount, MountKind};
 use crate::spec::name::StackName;
 use crate::spec::stack::{Condition, Network as NetworkSpec};
@@ -183,6 +184,9 @@ impl RealHost {
             && self.engine.image_id(&spec.image).as_ref() != Some(pinned)
         {
             spec.image.clone_from(pinned);
+        }
+        if let Some(id) = self.engine.image_id(&spec.image) {
+            spec.labels.insert(IMAGE_LABEL.to_owned(), id);
         }
         self.inherit_volumes(stack, replica, &mut spec.mounts);
         let request = CreateRequest {

@@ -39,7 +39,6 @@ pub(super) fn service(text: &str) -> Service {
         restart_limits: Default::default(),
         on_unhealthy: Default::default(),
         attach: true,
-        config_hash: None,
         origins: {
             let mut origins = Origins::default();
             origins.add("environment.A", "stack.yaml", 7);

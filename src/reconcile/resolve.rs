@@ -13,6 +13,9 @@ use crate::spec::stack::{Condition, Dependency, Network, Service, Stack, Volume}
 
 /// Labels that compose and its tools read.
 const LABELS: &str = "com.docker.compose.";
+/// Compose's label for the id of the image that a container was made of. The host sets it, as a plan may be made
+/// before the image is there.
+pub const IMAGE_LABEL: &str = "com.docker.compose.image";
 /// Where compose tells its version, we tell ours.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -64,12 +67,16 @@ fn resolve_service(
         }
     }
     let replicas = (1..=service.replicas).map(|number| {
-        let spec = resolve_container(stack, service, number);
+        let mut spec = resolve_container(stack, service, number);
+        let hash = spec_hash(&spec);
+        // Compose counts a container to a project only if it has one. Ours is no hash of compose's: those differ
+        // from version to version.
+        spec.labels.insert(format!("{LABELS}config-hash"), hash.clone());
         DesiredReplica {
             service: service.name.clone(),
             number,
             container_name: container_name(stack, service, number),
-            hash: spec_hash(&spec),
+            hash,
             image_id: images.get(&spec.image).cloned(),
             spec,
         }
@@ -188,7 +195,7 @@ fn container_labels(stack: &Stack, service: &Service, number: u32) -> BTreeMap<S
             format!("{name}:{condition}:{}", dependency.restart)
         })
         .collect();
-    let mut labels = vec![
+    let labels = [
         ("project", stack.name.as_str().to_owned()),
         ("service", service.name.as_str().to_owned()),
         ("container-number", number.to_string()),
@@ -198,7 +205,6 @@ fn container_labels(stack: &Stack, service: &Service, number: u32) -> BTreeMap<S
         ("project.config_files", stack.config_files.join(",")),
         ("depends_on", depends_on.join(",")),
     ];
-    labels.extend(service.config_hash.clone().map(|hash| ("config-hash", hash)));
     labels.into_iter().map(|(key, value)| (format!("{LABELS}{key}"), value)).collect()
 }
 

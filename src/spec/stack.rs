@@ -39,8 +39,6 @@ pub struct Service {
     pub on_unhealthy: OnUnhealthy,
     /// Whether a foreground `up` shows its logs.
     pub attach: bool,
-    /// Compose's own config hash of this service, when it can be had exactly.
-    pub config_hash: Option<String>,
     /// Where the file says each key, for plans: dotted path (`mem_limit`) → `file:line`.
     pub origins: Origins,
 }

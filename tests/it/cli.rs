@@ -12,6 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 use tempfile::TempDir;
 
+use crate::support::clients;
 use crate::support::engine::{Engine, PATIENCE, possible, wait_for};
 
 fn text(bytes: &[u8]) -> String {
@@ -219,8 +220,7 @@ fn the_detach_keys_leave_the_program_running_and_attach_comes_back() {
 #[test]
 fn tables_are_docker_s_to_the_letter() {
     let Some(engine) = busybox() else { return };
-    if Command::new("docker").arg("--version").output().is_err() {
-        eprintln!("skipped: docker's command line is not installed");
+    if clients::docker().is_none() {
         return;
     }
     let run = ["run", "-d", "--name", "web", "-p", "127.0.0.1::80", "-v", "data:/data", "busybox"];

@@ -1,5 +1,4 @@
-//! Stock clients against the engine: docker's command line, docker compose, docker-py and bollard.
-#![expect(clippy::print_stderr, reason = "a skipped test says why")]
+//! Stock clients against the engine: docker's command line, docker-py and bollard.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -15,27 +14,21 @@ use bollard::query_parameters::{
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::support::clients;
 use crate::support::engine::{self, Engine};
 
-/// An engine with the image `bb`, or nothing where none can run or the client is missing.
-fn engine(client: &str, probe: &[&str]) -> Option<Engine> {
-    if !engine::possible() {
-        return None;
-    }
-    if let Some((program, arguments)) = probe.split_first() {
-        let found = Command::new(program).args(arguments).output();
-        if !found.is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: {client} is not installed");
-            return None;
-        }
-    }
-    let engine = Engine::start();
-    engine.load_busybox("bb");
-    Some(engine)
+/// An engine with the image `bb`, or nothing where none can run.
+fn engine() -> Option<Engine> {
+    engine::possible().then(|| {
+        let engine = Engine::start();
+        engine.load_busybox("bb");
+        engine
+    })
 }
 
 fn docker() -> Option<Engine> {
-    engine("docker's command line", &["docker", "--version"])
+    clients::docker()?;
+    engine()
 }
 
 fn run(engine: &Engine, arguments: &[&str]) -> Output {
@@ -155,70 +148,6 @@ fn docker_verbs_of_all_families_work() {
     }
 }
 
-/// Where Debian and docker put the plugin.
-fn compose() -> Option<String> {
-    let homes = ["/usr/libexec/docker", "/usr/lib/docker", "/usr/local/lib/docker"];
-    let found = homes.map(|home| format!("{home}/cli-plugins/docker-compose"));
-    let set = std::env::var("DOCKER_COMPOSE").ok();
-    set.into_iter().chain(found).find(|path| std::path::Path::new(path).exists())
-}
-
-const STACK: &str = r#"
-name: shop
-services:
-  db:
-    image: bb
-    command: ["sh", "-c", "touch /tmp/ready; exec sleep 1000"]
-    init: true
-    healthcheck: {test: ["CMD", "test", "-f", "/tmp/ready"], interval: 1s, retries: 20}
-    volumes: [data:/data]
-    networks: [back]
-  cache: {image: bb, init: true, command: ["sleep", "1000"], networks: [back]}
-  web:
-    image: bb
-    init: true
-    command: ["sh", "-c", "echo web up; exec httpd -f -p 80"]
-    depends_on: {db: {condition: service_healthy}, cache: {condition: service_started}}
-    networks: [back, front]
-networks: {back: {internal: true}, front: {}}
-volumes: {data: {}}
-"#;
-
-#[test]
-fn docker_compose_runs_a_stack_and_a_second_up_changes_nothing() {
-    let Some(plugin) = compose() else {
-        eprintln!("skipped: docker compose is not installed (or name it in DOCKER_COMPOSE)");
-        return;
-    };
-    let Some(engine) = docker() else { return };
-    let plugins = engine.folder().join("docker/cli-plugins");
-    std::fs::create_dir_all(&plugins).expect("a folder");
-    std::os::unix::fs::symlink(plugin, plugins.join("docker-compose")).expect("a link");
-    let file = engine.folder().join("compose.yaml");
-    std::fs::write(&file, STACK).expect("a file");
-    let compose = |words: &[&str]| {
-        engine.docker(&[&["compose", "-f", &file.to_string_lossy()], words].concat())
-    };
-    let ids = || compose(&["ps", "-aq"]).lines().map(str::to_owned).collect::<Vec<_>>();
-    compose(&["up", "-d"]);
-    let first = ids();
-    assert_eq!(first.len(), 3);
-    compose(&["up", "-d"]);
-    assert_eq!(ids(), first);
-    assert!(compose(&["logs", "--no-color", "web"]).contains("web up"));
-    assert_eq!(compose(&["exec", "-T", "web", "sh", "-c", "ping -c1 -w5 db >&2; echo $?"]), "0");
-    compose(&["up", "-d", "--scale", "web=3"]);
-    assert_eq!(ids().len(), 5);
-    compose(&["stop", "-t", "1", "web"]);
-    compose(&["start", "web"]);
-    compose(&["restart", "-t", "1", "cache"]);
-    compose(&["up", "-d", "--force-recreate", "--no-deps", "cache"]);
-    assert_eq!(compose(&["run", "--rm", "-T", "--no-deps", "cache", "echo", "once"]), "once");
-    compose(&["down", "-v", "-t", "1"]);
-    assert_eq!(engine.docker(&["ps", "-aq"]), "");
-    assert_eq!(engine.docker(&["volume", "ls", "-q"]), "");
-}
-
 const PYTHON: &str = r#"
 import docker
 c = docker.from_env()
@@ -267,8 +196,8 @@ assert c.images.load(b"".join(i.save(named=True)))[0].tags == ["bb:latest"]
 
 #[test]
 fn docker_py_works() {
-    let python = std::env::var("DOCKER_PY").unwrap_or_else(|_| "python3".to_owned());
-    let Some(engine) = engine("docker-py", &[&python, "-c", "import docker"]) else { return };
+    let Some(python) = clients::python() else { return };
+    let Some(engine) = engine() else { return };
     let output = Command::new(python)
         .args(["-c", PYTHON])
         .env("DOCKER_HOST", format!("unix://{}", engine.socket().display()))
@@ -290,7 +219,7 @@ async fn text(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bollard_works() {
-    let Some(engine) = engine("bollard", &[]) else { return };
+    let Some(engine) = engine() else { return };
     let socket = engine.socket().to_string_lossy().into_owned();
     let work = async {
         let docker = Docker::connect_with_unix(&socket, 20, bollard::API_DEFAULT_VERSION)

@@ -7,6 +7,7 @@
 mod api;
 mod cli;
 mod clients;
+mod compose;
 mod config;
 mod containers;
 mod healing;

@@ -147,7 +147,6 @@ mod tests {
             restart_limits: Default::default(),
             on_unhealthy: Default::default(),
             attach: true,
-            config_hash: None,
             origins: Default::default(),
         }
     }

@@ -139,7 +139,6 @@ fn empty(name: ServiceName, place: &Place<'_>, defaults: Extension) -> Loose {
             restart_limits: RestartLimits::default(),
             on_unhealthy: defaults.on_unhealthy.unwrap_or_default(),
             attach: true,
-            config_hash: None,
             origins: Origins::default(),
         },
         span: place.key_span,

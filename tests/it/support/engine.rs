@@ -139,7 +139,8 @@ impl Engine {
 
     /// The stock docker command line, set to this engine.
     pub fn docker_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("docker");
+        let docker = super::clients::docker().expect("the test asked whether it is there");
+        let mut command = Command::new(docker);
         command
             .args(arguments)
             .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
@@ -149,11 +150,8 @@ impl Engine {
 
     /// Runs stock docker and returns what it printed; panics unless it succeeds.
     pub fn docker(&self, arguments: &[&str]) -> String {
-        let output = self
-            .docker_command(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .expect("docker is installed");
+        let output =
+            self.docker_command(arguments).stdin(Stdio::null()).output().expect("docker starts");
         assert!(
             output.status.success(),
             "docker {arguments:?}: {}\n{}\n{}",

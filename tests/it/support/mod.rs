@@ -1,5 +1,6 @@
 //! What the suites share: an engine of their own, and HTTP over its socket.
 
+pub mod clients;
 pub mod engine;
 pub mod http;
 pub mod image;
