@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::containers::create::CreateRequest;
 use crate::engine::containers::lifecycle::{By, StopOptions};
@@ -34,6 +35,8 @@ pub(crate) struct RealHost {
     pub(crate) stays_created: bool,
     /// Anonymous volumes go with their containers.
     pub(crate) anonymous_volumes: bool,
+    /// Cancelled: what only waits is given up.
+    pub(crate) way: CancellationToken,
 }
 
 impl RealHost {
@@ -45,6 +48,7 @@ impl RealHost {
             grace: None,
             stays_created: false,
             anonymous_volumes: false,
+            way: CancellationToken::new(),
         }
     }
 }
@@ -90,11 +94,14 @@ impl Host for RealHost {
                 engine.disconnect_network(network, id, false).await
             }
             Step::WaitFor { condition, containers, .. } => {
-                return wait_for(engine, *condition, containers).await;
+                return self.unless_given_up(wait_for(engine, *condition, containers)).await;
             }
             Step::Pause { duration } => {
-                tokio::time::sleep(*duration).await;
-                Ok(())
+                let pause = async {
+                    tokio::time::sleep(*duration).await;
+                    Ok(())
+                };
+                return self.unless_given_up(pause).await;
             }
         };
         match done {
@@ -128,6 +135,21 @@ pub(crate) fn host_error(error: EngineError) -> HostError {
 }
 
 impl RealHost {
+    /// Waits, until somebody comes for whom waits are given up.
+    async fn unless_given_up(
+        &self,
+        wait: impl Future<Output = Result<(), HostError>>,
+    ) -> Result<(), HostError> {
+        tokio::select! {
+            ended = wait => ended,
+            () = self.way.cancelled() => Err(HostError {
+                message: "given up: another request for the stack came".to_owned(),
+                permanent: true,
+                hint: None,
+            }),
+        }
+    }
+
     async fn create_network(
         &self,
         stack: &StackName,

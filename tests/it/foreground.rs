@@ -137,3 +137,23 @@ fn logs_have_names_and_colours_on_a_terminal_and_none_elsewhere() {
     assert!(line.starts_with("20") && !line.contains('|'), "{line}");
     folder.ok(&engine, &["down", "-t", "1"]);
 }
+
+#[test]
+fn ctrl_c_and_a_down_do_not_wait_for_what_an_up_waits_for() {
+    let stack = "
+name: front
+services:
+  never: {image: busybox, command: [sleep, '1000'], init: true, stop_grace_period: 1s, healthcheck: {test: [CMD, 'false'], interval: 10m}}
+  web: {image: busybox, command: [sleep, '1000'], init: true, depends_on: {never: {condition: service_healthy}}}
+";
+    let Some((engine, folder)) = front(stack) else { return };
+    let shown = Shown::run(folder.command(&engine, &["up"]));
+    shown.await_text("waiting until healthy");
+    shown.signal(Signal::INT);
+    shown.ends_with(130);
+    let shown = Shown::run(folder.command(&engine, &["up", "-d"]));
+    shown.await_text("waiting until healthy");
+    folder.ok(&engine, &["down"]);
+    let said = shown.ends_with(1);
+    assert!(said.contains("another request for the stack came"), "{said}");
+}

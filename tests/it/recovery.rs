@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bargee::engine::paths::Paths;
-use bargee::protocol::DownRequest;
+use bargee::protocol::{ApplyOptions, DownRequest};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
@@ -240,6 +240,60 @@ fn an_engine_that_crashes_again_and_again_keeps_its_api_and_freezes_its_stacks()
     assert!(get(port).is_some());
     kept.host.up(&site(port).replace("1000", "1001"));
     assert_eq!(kept.host.view().frozen, None);
+    kept.host.down("shop");
+}
+
+#[test]
+fn the_stack_that_crashing_engines_were_working_on_is_named() {
+    if !possible() {
+        return;
+    }
+    let kept = Kept::start();
+    kept.host.up(&site(free_port()));
+    // Work without an end: what it waits for never comes.
+    let bad = "
+name: bad
+services:
+  never:
+    image: busybox
+    command: [sleep, '1000']
+    init: true
+    stop_grace_period: 1s
+    healthcheck: {test: [CMD, 'false'], interval: 10m}
+  web: {image: busybox, command: [sleep, '1000'], init: true, depends_on: {never: {condition: service_healthy}}}
+";
+    let body = serde_json::to_value(request(bad, ApplyOptions::default())).expect("plain data");
+    // The engine dies before it can answer.
+    let mut asked = kept.host.0.client();
+    let asking =
+        std::thread::spawn(move || asked.post("/bargee/v1/stacks/bad/apply", &body).is_ok());
+    let at_work = |stack: &str| kept.host.0.run().join("at-work").join(stack).exists();
+    for _ in 0..3 {
+        let engine = kept.engine();
+        // It waits once the container runs whose health it waits for.
+        let working = wait_for(PATIENCE, || {
+            let running = kept.host.0.client().get("/containers/json").ok()?.text();
+            let waits = running.contains("bad-never-1") && at_work("bad");
+            (waits && !at_work("shop")).then_some(())
+        });
+        assert!(working.is_some(), "{}", kept.command(&["stack", "ls"]));
+        signal(engine, Signal::KILL);
+        wait_for(PATIENCE, || (kept.engine() != engine).then_some(())).expect("the next one");
+    }
+    drop(asking.join());
+    let told = kept.command(&["stack", "ls", "--format", "{{.name}}: {{.frozen}}"]);
+    assert!(
+        told.contains("bad: the engine crashed 3 times while it worked on this stack"),
+        "{told}"
+    );
+    assert!(
+        told.contains("shop: the engine crashed 3 times while it worked on stack bad"),
+        "{told}"
+    );
+    let ps = kept.host.0.bargee(&["ps", "--stack", "bad"]);
+    let said = String::from_utf8_lossy(&ps.stderr).into_owned();
+    assert!(said.contains("stack bad is frozen: the engine crashed"), "{said}");
+    kept.host.down("bad");
     kept.host.down("shop");
 }
 

@@ -10,6 +10,7 @@ use super::keep::LIMIT;
 use super::merge::{Merged, merge};
 use super::report::{Detail, Failure, Teller, report};
 use super::revision::{Content, check_owner};
+use super::turns::{Claim, Held};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::host::{RealHost, host_error, seconds};
@@ -51,8 +52,7 @@ impl Engine {
         request: ApplyRequest,
     ) -> Result<PlanReport, EngineError> {
         let name = request.submission.stack.name.clone();
-        let keeper = self.keeper(name.as_str());
-        let _turn = keeper.turn.lock().await;
+        // Without a turn: it changes nothing, and a run may wait for long.
         let prepared = tokio::task::block_in_place(|| self.prepare(&request))?;
         self.give_memory_back_soon();
         Ok(report(name.as_str(), &prepared.plan, Detail::of(&request.options)))
@@ -143,7 +143,7 @@ impl Engine {
     ) -> Result<Vec<ServiceName>, Failure> {
         let name = request.submission.stack.name.as_str();
         let keeper = self.keeper(name);
-        let mut turn = keeper.turn.lock().await;
+        let Held { mut turn, way } = keeper.turns.claim(Claim::Begin).await;
         let _at_work = self.at_work(name);
         let prepared = tokio::task::block_in_place(|| self.prepare(request))?;
         teller.plan(&prepared.plan);
@@ -154,7 +154,7 @@ impl Engine {
         let take_over = request.options.take_over;
         let number = self.store_stack(&prepared.wanted.content, resumed, take_over)?;
         turn.heals.forget();
-        let mut host = RealHost::new(self);
+        let mut host = RealHost { way, ..RealHost::new(self) };
         host.grace = seconds(request.options.timeout);
         host.stays_created = request.options.no_start;
         let outcome = self.carry_out(&host, &prepared, teller).await;
@@ -233,7 +233,7 @@ impl Engine {
         teller: &mut Teller,
     ) -> Result<Option<String>, Failure> {
         let keeper = self.keeper(name);
-        let mut turn = keeper.turn.lock().await;
+        let Held { mut turn, way } = keeper.turns.claim(Claim::Begin).await;
         let _at_work = self.at_work(name);
         let stored = self.stored_stack(name)?;
         let stored = stored
@@ -241,7 +241,7 @@ impl Engine {
         let options = ApplyOptions { services: words.to_vec(), no_deps, ..ApplyOptions::default() };
         let merged = merge(Some(stored.stack()), stored.stack(), &options, &BTreeSet::new())
             .map_err(EngineError::from)?;
-        let host = RealHost::new(self);
+        let host = RealHost { way, ..RealHost::new(self) };
         let desired = stored.desired();
         let policy = policy(&options, merged.resume.clone());
         let observed = tokio::task::block_in_place(|| self.observe_stack(name, Some(&desired)))

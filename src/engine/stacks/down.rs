@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::StackError;
 use super::keep::LIMIT;
 use super::report::{Detail, Failure, Teller};
+use super::turns::Claim;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::host::{RealHost, seconds};
@@ -58,7 +59,7 @@ impl Engine {
         teller: &mut Teller,
     ) -> Result<Option<String>, Failure> {
         let keeper = self.keeper(name.as_str());
-        let _turn = keeper.turn.lock().await;
+        let _held = keeper.turns.claim(Claim::End).await;
         let _at_work = self.at_work(name.as_str());
         if let Some(row) = self.stack_row(name.as_str()).map_err(EngineError::from)? {
             // From here on the loop leaves it alone, also after a crash.

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, broadcast};
 use super::at_work::{AtWork, Suspects};
 use super::heals::{Heals, is_heal};
 use super::revision::Stored;
+use super::turns::{Claim, Held, Turns};
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::events::{Event, Query};
@@ -58,8 +59,7 @@ impl Stacks {
 /// One stack's loop, and the turn that its runs take.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
-    /// Held during a run: one at a time.
-    pub(super) turn: tokio::sync::Mutex<Turn>,
+    pub(super) turns: Turns<Turn>,
     /// Triggers; many before a look are one.
     look: Notify,
 }
@@ -104,7 +104,8 @@ impl Engine {
         self.stacks.suspects.get_or_init(|| suspects);
         for row in self.read(stacks::list)? {
             if row.wanted {
-                self.start_loop(&row.name, &mut *self.keeper(&row.name).turn.lock().await);
+                let keeper = self.keeper(&row.name);
+                self.start_loop(&row.name, &mut keeper.turns.claim(Claim::Loop).await.turn);
             } else {
                 self.resume_down(&row.name);
             }
@@ -130,7 +131,7 @@ impl Engine {
 
     /// One look of the loop.
     async fn look(self: &Arc<Self>, name: &str, keeper: &Keeper) -> Looked {
-        let mut turn = keeper.turn.lock().await;
+        let Held { mut turn, way } = keeper.turns.claim(Claim::Loop).await;
         let stored = match self.stored_stack(name) {
             Ok(Some(stored)) if stored.row.wanted => stored,
             Ok(_) => {
@@ -146,7 +147,7 @@ impl Engine {
             return Looked::Rest { again: None };
         }
         let _at_work = self.at_work(name);
-        let host = RealHost::new(self);
+        let host = RealHost { way, ..RealHost::new(self) };
         let desired = stored.desired();
         let round = round(&host, &desired, &Policy::default(), LIMIT, |_| {}).await;
         if let Err(error) = self.account(&stored, &round, &mut turn) {

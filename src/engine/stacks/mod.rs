@@ -17,6 +17,7 @@ mod report;
 mod revision;
 mod services;
 mod status;
+mod turns;
 mod view;
 mod wait;
 

@@ -11,6 +11,7 @@ use super::apply::Wanted;
 use super::keep::LIMIT;
 use super::report::{Detail, Failure, Teller};
 use super::revision::{Stored, check_owner};
+use super::turns::{Claim, Held};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::host::RealHost;
@@ -68,7 +69,7 @@ impl Engine {
         teller: &mut Teller,
     ) -> Result<(), Failure> {
         let keeper = self.keeper(name.as_str());
-        let mut turn = keeper.turn.lock().await;
+        let Held { mut turn, way } = keeper.turns.claim(Claim::Begin).await;
         let _at_work = self.at_work(name.as_str());
         let Prepared { needed, desired, plan } =
             tokio::task::block_in_place(|| self.prepare_oneoff(name, request))?;
@@ -82,7 +83,7 @@ impl Engine {
             }
             None => None,
         };
-        let host = RealHost::new(self);
+        let host = RealHost { way, ..RealHost::new(self) };
         let report = apply(&host, &desired.name, &plan, LIMIT, |event| teller.step(event)).await;
         let outcome = match report.is_success() {
             true => Ok(()),

@@ -9,10 +9,12 @@ use tokio::sync::mpsc;
 use super::StackError;
 use super::keep::LIMIT;
 use super::report::{Detail, Failure, Teller};
+use super::turns::{Claim, Held};
 use crate::engine::containers::lifecycle::By;
 use crate::engine::core::Engine;
 use crate::engine::error::{EngineError, Kind};
 use crate::engine::host::{RealHost, seconds};
+use crate::engine::state::Durability;
 use crate::protocol::{Progress, ServiceSelection};
 use crate::reconcile::apply::apply;
 use crate::reconcile::diff::{Verb, plan_verb, restarted_with};
@@ -74,8 +76,9 @@ impl Engine {
         teller: &mut Teller,
     ) -> Result<Option<String>, Failure> {
         let keeper = self.keeper(name.as_str());
-        let mut turn = keeper.turn.lock().await;
-        let mut host = RealHost::new(self);
+        let claim = if verb == ServiceVerb::Start { Claim::Begin } else { Claim::End };
+        let Held { mut turn, way } = keeper.turns.claim(claim).await;
+        let mut host = RealHost { way, ..RealHost::new(self) };
         host.grace = seconds(selection.timeout);
         host.anonymous_volumes = selection.volumes;
         let observed = host.observe(name, None).await?;
@@ -123,6 +126,13 @@ impl Engine {
                 Verb::Remove
             }
         };
+        if host.by == By::User {
+            // What never started, or ended by itself, has nothing to stop; the wish is remembered all the same.
+            for one in chosen.iter().filter(|one| !runs(one)) {
+                let handle = self.container(&one.id)?;
+                self.change(&handle, Durability::Process, |row| row.stopped_by_user = true)?;
+            }
+        }
         let plan = plan_verb(&observed, &ids, verb);
         teller.plan(&plan);
         let report = apply(&host, name, &plan, LIMIT, |event| teller.step(event)).await;
@@ -156,6 +166,11 @@ impl Engine {
         }
         Ok(None)
     }
+}
+
+/// Whether there is something to stop.
+fn runs(container: &ObservedContainer) -> bool {
+    !matches!(container.state, State::Created | State::Exited { .. } | State::Removing)
 }
 
 /// Which containers are meant: services, and replicas by number.
