@@ -10,6 +10,7 @@ mod clients;
 mod compose;
 mod config;
 mod containers;
+mod files;
 mod healing;
 mod images;
 mod limits;
