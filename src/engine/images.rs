@@ -21,6 +21,9 @@ pub use crate::images::{Format, ImageConfig, ImportOptions};
 use crate::spec::digest::Digest;
 use crate::spec::reference::Reference;
 
+/// Why an image that is not here can't be had.
+const NO_REGISTRY: &str = "this version has no access to registries";
+
 /// An image as clients see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageView {
@@ -182,12 +185,18 @@ impl Engine {
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         }
         let message = format!(
-            "cannot pull {}: this version has no access to registries; load an archive with `bargee load -i FILE` \
+            "cannot pull {}: {NO_REGISTRY}; load an archive with `bargee load -i FILE` \
              or import a root file system with `bargee import FILE {}`",
             wanted.familiar(),
             wanted.familiar()
         );
         Err(EngineError::NotImplemented { message })
+    }
+
+    /// Returns why [`Engine::pull_image`] can't bring `reference`; a phrase.
+    pub(crate) fn obstacle_to_pull(&self, reference: &str) -> Option<&'static str> {
+        let made_here = Reference::try_from(reference).is_ok_and(|wanted| is_hello(&wanted));
+        (!made_here).then_some(NO_REGISTRY)
     }
 
     /// Returns id and name of every image that `word` means to `save`.
