@@ -14,6 +14,7 @@ use crate::engine::error::EngineError;
 use crate::engine::state::images::{self as tags, Tag};
 use crate::engine::state::{Durability, StateError};
 use crate::images::Loaded;
+use crate::images::commit::CommitOptions;
 pub use crate::images::config::RunConfig;
 pub use crate::images::platform::Platform;
 pub use crate::images::{Format, ImageConfig, ImportOptions};
@@ -83,6 +84,23 @@ impl Engine {
         let id = loaded.image_id.to_string();
         self.image_event("import", &id, &reference.map_or(id.clone(), |name| name.familiar()));
         Ok(id)
+    }
+
+    /// Makes an image of another one and one more layer, and names it. Blocking.
+    pub(crate) fn extend_image<L>(
+        &self,
+        base: &Digest,
+        layer: Option<L>,
+        options: &CommitOptions,
+        reference: Option<&str>,
+    ) -> Result<String, EngineError>
+    where
+        L: FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    {
+        let reference = reference.map(tagged).transpose()?;
+        let loaded = self.store.extend(base, layer, options)?;
+        self.set_tags(&loaded, reference.as_slice())?;
+        Ok(loaded.image_id.to_string())
     }
 
     pub fn images(&self) -> Result<Vec<ImageView>, EngineError> {

@@ -11,6 +11,7 @@ mod compose;
 mod config;
 mod containers;
 mod display;
+mod files;
 mod foreground;
 mod healing;
 mod images;

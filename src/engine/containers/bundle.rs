@@ -156,7 +156,10 @@ impl Engine {
         }
     }
 
-    fn resolved_mounts(&self, row: &Container) -> Result<Vec<ResolvedMount>, EngineError> {
+    pub(super) fn resolved_mounts(
+        &self,
+        row: &Container,
+    ) -> Result<Vec<ResolvedMount>, EngineError> {
         let spec = &row.spec;
         let mut all = Vec::new();
         for mount in &spec.mounts {
@@ -218,10 +221,17 @@ impl Engine {
         }
     }
 
+    pub(super) fn rootfs_of(&self, row: &Container) -> Result<Rootfs, EngineError> {
+        let folder = self.paths.container(&row.id);
+        Ok(Rootfs::Overlay {
+            lower: self.image_of(&row.image_id)?.layers(&self.store)?.to_vec(),
+            upper: folder.join("upper"),
+            work: folder.join("work"),
+        })
+    }
+
     fn shim_config(&self, row: &Container) -> Result<ShimConfig, EngineError> {
         let spec = &row.spec;
-        let folder = self.paths.container(&row.id);
-        let image = self.image_of(&row.image_id)?;
         let configs = spec.files.iter().filter(|file| !file.secret).map(|file| FileInside {
             target: file.target.clone(),
             content: file.content.clone(),
@@ -239,11 +249,7 @@ impl Engine {
         };
         Ok(ShimConfig {
             id: row.id.clone(),
-            rootfs: Rootfs::Overlay {
-                lower: image.layers(&self.store)?.to_vec(),
-                upper: folder.join("upper"),
-                work: folder.join("work"),
-            },
+            rootfs: self.rootfs_of(row)?,
             log: logging::config(
                 &spec.logging,
                 &self.config.logs,

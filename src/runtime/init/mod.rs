@@ -4,7 +4,7 @@ mod cgroup_files;
 pub(crate) mod handshake;
 mod identity;
 mod pid1;
-mod rootfs;
+pub(super) mod rootfs;
 
 use std::fs;
 use std::io;

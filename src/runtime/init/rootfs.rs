@@ -36,6 +36,9 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// A layer says all by itself, whatever the kernel's defaults are: `diff`, `export` and `commit` read it unmounted.
+const OVERLAY_OPTIONS: [(&str, &str); 2] = [("redirect_dir", "off"), ("metacopy", "off")];
+
 /// Mounts the root at `target` and opens it.
 pub(crate) fn mount(spec: &Spec, rootfs: &Rootfs, target: &Path) -> Result<OwnedFd, InitError> {
     let wanted = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
@@ -91,6 +94,9 @@ fn mount_overlay_by_layer(
     }
     rustix::mount::fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
     rustix::mount::fsconfig_set_string(context.as_fd(), "workdir", work)?;
+    for (key, value) in OVERLAY_OPTIONS {
+        rustix::mount::fsconfig_set_string(context.as_fd(), key, value)?;
+    }
     rustix::mount::fsconfig_create(context.as_fd())?;
     let mount = rustix::mount::fsmount(
         context.as_fd(),
@@ -115,8 +121,11 @@ fn mount_overlay_by_string(
     let (upper, work) = (open(upper)?, open(work)?);
     let link = |fd: &OwnedFd| format!("/proc/self/fd/{}", sys::number(fd));
     let lower: Vec<String> = layers.iter().map(link).collect();
-    let data =
+    let mut data =
         format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), link(&upper), link(&work));
+    for (key, value) in OVERLAY_OPTIONS {
+        data.push_str(&format!(",{key}={value}"));
+    }
     let mount = || {
         let target = CString::new(target.as_os_str().as_encoded_bytes())?;
         sys::mount_overlay(&target, &CString::new(data)?)
