@@ -270,6 +270,20 @@ impl Row {
         }
         self.verbs.iter().for_each(Row::debug_assert);
     }
+
+    /// Panics when this verb, one below it, or one of their arguments does not say what it is for.
+    pub(crate) fn assert_documented(&self, path: &str) {
+        let path = format!("{path} {}", self.name);
+        assert!(!self.about.is_empty(), "{path} has no description");
+        for action in [self.docker, self.stack].into_iter().flatten() {
+            for argument in self.command(action, &path).get_arguments() {
+                let documented =
+                    argument.get_help().is_some_and(|help| !help.to_string().is_empty());
+                assert!(documented, "{path}: {} has no description", argument.get_id());
+            }
+        }
+        self.verbs.iter().for_each(|row| row.assert_documented(&path));
+    }
 }
 
 #[cfg(test)]

@@ -305,6 +305,13 @@ mod tests {
     }
 
     #[test]
+    fn every_verb_and_every_flag_says_what_it_is_for() {
+        verbs().for_each(|row| row.assert_documented("bargee"));
+        let help = help();
+        assert!(help.get_arguments().all(|argument| argument.get_help().is_some()));
+    }
+
+    #[test]
     fn a_slip_is_guessed_and_a_stranger_is_not() {
         assert_eq!(distance("config", "confg"), 1);
         assert_eq!(near("confg"), Some("config"));

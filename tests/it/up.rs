@@ -87,6 +87,38 @@ fn services_stop_start_and_come_back() {
     assert_code(&folder.run(&engine, &["down"]), 0);
 }
 
+#[test]
+fn replicas_are_replaced_with_a_pause_between_them() {
+    if !possible() {
+        return;
+    }
+    let engine = Engine::start();
+    let stack = "
+name: paced
+services:
+  web:
+    image: bargee/hello
+    environment: {A: '1'}
+    deploy: {replicas: 3, update_config: {parallelism: 1, delay: 700ms}}
+";
+    let folder = Folder::new(stack);
+    folder.ok(&engine, &["up", "-d"]);
+    folder.write("stack.yaml", &stack.replace("A: '1'", "A: '2'"));
+    let plan = folder.ends(&engine, &["plan"], 2);
+    assert!(plan.contains("pause"), "{plan}");
+    folder.ok(&engine, &["up", "-d"]);
+    let started = |number: u32| -> jiff::Timestamp {
+        let words = ["inspect", "-f", "{{.State.StartedAt}}", &format!("paced-web-{number}")];
+        folder.ok(&engine, &words).trim().parse().expect("a time")
+    };
+    for number in [1, 2] {
+        let pause = started(number + 1).duration_since(started(number));
+        assert!(pause.as_millis() >= 700, "{number}: {pause}");
+    }
+    folder.ends(&engine, &["plan"], 0);
+    folder.ok(&engine, &["down"]);
+}
+
 /// Waits until `up` in the foreground has brought the stack's containers to `state`.
 #[track_caller]
 fn until_state(engine: &Engine, folder: &Folder, stack: &str, state: &str) {
@@ -121,10 +153,10 @@ fn the_foreground_follows_until_ctrl_c_and_exits_with_130() {
 fn refused(engine: &Engine, folder: &Folder, place: &str, excerpt: &str) -> String {
     let start = Instant::now();
     let output = folder.run(engine, &["up", "-d"]);
-    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
     assert_code(&output, 1);
     let message = text(&output.stderr);
-    assert!(message.contains(&format!("stack.yaml:{place}")), "no {place} in:\n{message}");
+    assert!(message.contains(place), "no {place} in:\n{message}");
     assert!(message.contains(excerpt), "the line is not shown:\n{message}");
     assert!(message.contains("hint:"), "no hint in:\n{message}");
     let left = folder.run(engine, &["stack", "ls", "-q"]);
@@ -139,14 +171,23 @@ fn a_missing_image_and_a_port_in_use_are_shown_at_their_lines() {
     }
     let engine = Engine::start();
     let missing = "name: wrong\nservices:\n  web:\n    image: not/here\n    pull_policy: never\n";
-    let message = refused(&engine, &Folder::new(missing), "4:12", "image: not/here");
+    let message = refused(&engine, &Folder::new(missing), "stack.yaml:4:12", "image: not/here");
     assert!(message.contains("not/here"), "{message}");
+    for policy in ["missing", "always", "build\n    build: ."] {
+        let missing = format!(
+            "name: wrong\nservices:\n  web:\n    image: not/here\n    pull_policy: {policy}\n"
+        );
+        let message = refused(&engine, &Folder::new(&missing), "stack.yaml:", "not/here");
+        let networks = engine.bargee(&["network", "ls"]);
+        assert!(!text(&networks.stdout).contains("wrong"), "{message}");
+    }
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
     let taken = format!(
         "name: wrong\nservices:\n  web:\n    image: bargee/hello\n    ports:\n      - 127.0.0.1:{port}:80\n"
     );
-    let message = refused(&engine, &Folder::new(&taken), "6:9", &format!("127.0.0.1:{port}:80"));
+    let message =
+        refused(&engine, &Folder::new(&taken), "stack.yaml:6:9", &format!("127.0.0.1:{port}:80"));
     assert!(message.contains("held by"), "{message}");
 }
 
