@@ -173,8 +173,9 @@ fn exec_runs_in_a_service() {
         "until [ -p /gate ]; do :; done; echo go > /gate; until [ -s /done ]; do :; done",
     ]);
     assert_eq!(ok(&["exec", "shop/db", "cat", "/done"]), "go\n");
-    let shown = Shown::run(folder.command(&engine, &["exec", "shop/db", "stty", "size"]));
-    assert!(shown.ends_with(0).contains("24 80"));
+    let script = "until [ \"$(stty size)\" = '24 80' ]; do sleep 0.05; done; echo sized";
+    let shown = Shown::run(folder.command(&engine, &["exec", "shop/db", "sh", "-c", script]));
+    assert!(shown.ends_with(0).contains("sized"));
     let wrong = folder.run(&engine, &["exec", "shop/wbe", "true"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(text(&wrong.stderr).contains("its services are db, web"), "{}", text(&wrong.stderr));
