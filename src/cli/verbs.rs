@@ -20,6 +20,7 @@ const CONTAINER: &[Row] = &[
     Row::docker::<commands::rm::Args>("remove", "Remove containers"),
     Row::docker::<commands::attach::Args>("attach", "Join a running container's input and output"),
     Row::docker::<commands::commit::Args>("commit", "Make an image of a container's changes"),
+    Row::docker::<commands::cp::Args>("cp", "Copy files between a container and here"),
     Row::docker::<commands::create::Args>("create", "Create a container"),
     Row::docker::<commands::diff::Args>("diff", "Print what a container changed of its image"),
     Row::docker::<commands::exec::Args>("exec", "Run a program in a running container"),
@@ -160,6 +161,7 @@ const CONTAINERS: &[Row] = &[
     )
     .or_stack::<stack::inspect::Args>(),
     Row::docker::<commands::stats::Args>("stats", "Print what containers use"),
+    Row::docker::<commands::cp::Args>("cp", "Copy files between a container and here"),
     Row::docker::<commands::diff::Args>("diff", "Print what a container changed of its image"),
     Row::docker::<commands::export::Args>("export", "Write a container's root as an archive"),
     Row::docker::<commands::commit::Args>("commit", "Make an image of a container's changes"),

@@ -150,7 +150,6 @@ async fn prune(State(engine): State<Arc<Engine>>, query: Parameters) -> Result<R
                 && until.iter().all(|moment| row.created_at < *moment)
         })
         .await?;
-    engine.tell_prune("network", 0);
     Ok(answer::json(&json!({ "NetworksDeleted": removed })))
 }
 
