@@ -45,7 +45,8 @@ impl Verb for Args {
         query.extend(self.message.as_deref().map(|text| ("comment", text)));
         query.extend(self.change.iter().map(|change| ("changes", change.as_str())));
         let client = global.connect().await?;
-        let made: Value = client.post("/commit", &query, Some(&json!({}))).await?.json()?;
+        let made: Value =
+            client.post("/commit", &query, Some((&json!({})).into())).await?.json()?;
         printer::line(&escape_controls(made["Id"].as_str().unwrap_or_default()))?;
         Ok(exit::OK)
     }
