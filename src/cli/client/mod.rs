@@ -175,23 +175,43 @@ impl Client {
         Ok(Download::new(sender, response, asked))
     }
 
-    /// Sends what `reader` holds; the answer is a stream of JSON values. `headers` are further ones.
+    /// Sends what `reader` holds; the answer is a stream of JSON values.
     ///
     /// # Errors
     /// As [`Self::request`].
     pub(crate) async fn upload<R: AsyncRead + Send + 'static>(
         &self,
+        method: Method,
         path: &str,
         query: Query<'_>,
         reader: R,
     ) -> Result<Lines, ClientError> {
         use futures_util::TryStreamExt;
-        let asked = format!("{} {path}", Method::POST);
+        let asked = format!("{method} {path}");
         let stream = ReaderStream::with_capacity(reader, 256 << 10).map_ok(Frame::data);
         let body = BodyExt::boxed_unsync(StreamBody::new(stream));
-        let request = request(Method::POST, path, query, body, Some("application/x-tar"), &[]);
+        let request = request(method, path, query, body, Some("application/x-tar"), &[]);
         let (sender, response) = self.send(request, &asked).await?;
         Ok(Lines::new(Download::new(sender, response, asked)))
+    }
+
+    /// Asks for an answer's headers alone, and returns the one called `name`.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; a refusal has no message then.
+    pub(crate) async fn header(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        name: &str,
+    ) -> Result<Option<String>, ClientError> {
+        let asked = format!("{} {path}", Method::HEAD);
+        let request = request(Method::HEAD, path, query, json_body(None), None, &[]);
+        let (sender, response) = self.send(request, &asked).await?;
+        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+        let value = value.map(str::to_owned);
+        self.keep(sender);
+        Ok(value)
     }
 
     /// Takes the connection over for a raw stream, as attach and exec do. Shutting the write half down

@@ -191,8 +191,8 @@ mod tests {
 
     use rustix::fs::AtFlags;
 
-    use super::super::read::{Entry, TarReader};
     use super::*;
+    use crate::archive::read::{Entry, TarReader};
 
     fn entries(archive: &[u8]) -> Vec<(Entry, String)> {
         let mut reader = TarReader::new(archive);
