@@ -12,6 +12,12 @@ use crate::net::model::Protocol;
 use crate::spec::container::PortSpec;
 
 impl Engine {
+    /// Frees the addresses of containers that are gone and whose links are going.
+    pub(crate) async fn free_addresses(self: &Arc<Self>) -> Result<(), EngineError> {
+        self.finish_all_closing().await;
+        self.purge_released().await
+    }
+
     /// Frees released addresses after their connections are forgotten.
     pub(super) async fn purge_released(self: &Arc<Self>) -> Result<(), EngineError> {
         let released = self.read(addresses::released)?;
