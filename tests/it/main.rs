@@ -12,6 +12,7 @@ mod config;
 mod containers;
 mod healing;
 mod images;
+mod isolation;
 mod limits;
 mod network;
 mod recovery;

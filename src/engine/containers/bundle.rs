@@ -12,8 +12,8 @@ use crate::engine::error::EngineError;
 use crate::engine::state::containers::{Container, Phase};
 use crate::engine::translate::{self, Resolved, ResolvedMount};
 use crate::engine::{merge, profile};
-use crate::runtime::bundle::{FileInside, Rootfs, ShimConfig};
-use crate::spec::container::{InlineFile, MountKind, NetworkMode};
+use crate::runtime::bundle::{FileInside, Lookup, Rootfs, ShimConfig};
+use crate::spec::container::{ContainerSpec, InlineFile, MountKind, NetworkMode};
 
 /// Files of ours that are bound over those of the image.
 const NETWORK_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
@@ -124,7 +124,10 @@ impl Engine {
             sandbox,
             owns_sandbox,
             pid_namespace: other(&spec.pid_mode, "pid", "PID")?,
-            ipc_namespace: other(&spec.ipc_mode, "ipc", "IPC")?,
+            ipc_namespace: self
+                .joined_ipc(spec)?
+                .map(|other| self.namespace_of(other, "ipc", "IPC"))
+                .transpose()?,
             identity,
             mounts: self.resolved_mounts(row)?,
             devices,
@@ -136,6 +139,22 @@ impl Engine {
             default_nofile: self.config.containers.nofile,
             apparmor: None,
         })
+    }
+
+    /// Returns the container whose IPC namespace and `/dev/shm` are joined; it must have offered them.
+    fn joined_ipc<'a>(&self, spec: &'a ContainerSpec) -> Result<Option<&'a str>, EngineError> {
+        let Some(other) = spec.ipc_mode.strip_prefix("container:") else {
+            return Ok(None);
+        };
+        let row = self.container(other)?.row();
+        if matches!(row.spec.ipc_mode.as_str(), "" | "private" | "none") {
+            let message = format!(
+                "container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                row.id
+            );
+            return Err(EngineError::Invalid { message });
+        }
+        Ok(Some(other))
     }
 
     /// Returns the path of a namespace of another container, which must be running.
@@ -177,6 +196,13 @@ impl Engine {
         if spec.ipc_mode == "host" && !taken(&all, "/dev/shm") {
             all.push(bound("/dev/shm", Path::new("/dev/shm"), false));
         }
+        if let Some(other) = self.joined_ipc(spec)?
+            && !taken(&all, "/dev/shm")
+        {
+            let namespace = self.namespace_of(other, "mnt", "IPC")?;
+            let mount = bound("/dev/shm", Path::new("/dev/shm"), false);
+            all.push(ResolvedMount { lookup: Some(Lookup::Namespace(namespace)), ..mount });
+        }
         Ok(all)
     }
 
@@ -193,12 +219,14 @@ impl Engine {
                     options.push(if *recursive { "rro" } else { "ro" }.to_owned());
                 }
                 let (target, source) = (mount.target.clone(), source.clone());
-                Ok(ResolvedMount { target, kind: "bind".into(), source, options })
+                Ok(ResolvedMount { target, kind: "bind".into(), source, options, lookup: None })
             }
             MountKind::Volume { name, subpath, .. } => {
                 let name = name.as_deref().unwrap_or_default();
-                let source = self.volume_path(name)?.join(subpath);
-                Ok(bound(&mount.target, &source, mount.read_only))
+                let folder = self.volume_path(name)?;
+                let whole = bound(&mount.target, &folder.join(subpath), mount.read_only);
+                let lookup = (!subpath.is_empty()).then_some(Lookup::Folder(folder));
+                Ok(ResolvedMount { lookup, ..whole })
             }
             MountKind::Tmpfs { size, mode, options } => {
                 let mut words: Vec<String> = ["noexec", "nosuid", "nodev"]
@@ -213,7 +241,13 @@ impl Engine {
                 words.extend(options.iter().cloned());
                 words.extend(mount.read_only.then(|| "ro".to_owned()));
                 let (target, source) = (mount.target.clone(), "tmpfs".to_owned());
-                Ok(ResolvedMount { target, kind: "tmpfs".into(), source, options: words })
+                Ok(ResolvedMount {
+                    target,
+                    kind: "tmpfs".into(),
+                    source,
+                    options: words,
+                    lookup: None,
+                })
             }
         }
     }
@@ -255,6 +289,11 @@ impl Engine {
             cgroup: self.cgroup_of(row),
             shim_oom_score_adj: SHIM_OOM_SCORE,
             files: configs.chain([mark]).collect(),
+            sources: self
+                .resolved_mounts(row)?
+                .into_iter()
+                .filter_map(|mount| Some((mount.target.into(), mount.lookup?)))
+                .collect(),
         })
     }
 
@@ -294,6 +333,7 @@ fn bound(target: &str, source: &Path, read_only: bool) -> ResolvedMount {
         kind: "bind".to_owned(),
         source: source.to_string_lossy().into_owned(),
         options,
+        lookup: None,
     }
 }
 
