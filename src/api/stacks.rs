@@ -18,7 +18,8 @@ use super::error::ApiError;
 use crate::engine::stacks::ServiceVerb;
 use crate::engine::{Engine, EngineError};
 use crate::protocol::{
-    ApplyRequest, DownRequest, PlanReport, Progress, ServiceSelection, StackView,
+    ApplyRequest, DownRequest, PlanReport, Progress, RunRequest, ServiceSelection, StackView,
+    Submission,
 };
 
 const LINES: &str = "application/x-ndjson";
@@ -30,6 +31,7 @@ pub(crate) fn routes() -> Router<Arc<Engine>> {
         .route("/bargee/v1/stacks/{name}/plan", post(plan))
         .route("/bargee/v1/stacks/{name}/apply", post(apply))
         .route("/bargee/v1/stacks/{name}/down", post(down))
+        .route("/bargee/v1/stacks/{name}/run", post(run))
         .route("/bargee/v1/stacks/{name}/{verb}", post(services))
 }
 
@@ -78,7 +80,7 @@ async fn plan(
     Path(name): Path<String>,
     TypedBody(request): TypedBody<ApplyRequest>,
 ) -> Result<Response, Refusal> {
-    check_name(&name, &request)?;
+    check_name(&name, &request.submission)?;
     let report: PlanReport = engine.plan_stack(request).await?;
     Ok(answer::json(&report))
 }
@@ -88,7 +90,7 @@ async fn apply(
     Path(name): Path<String>,
     TypedBody(request): TypedBody<ApplyRequest>,
 ) -> Result<Response, Refusal> {
-    check_name(&name, &request)?;
+    check_name(&name, &request.submission)?;
     Ok(lines(engine.apply_stack(request).await?))
 }
 
@@ -98,6 +100,17 @@ async fn down(
     TypedBody(request): TypedBody<DownRequest>,
 ) -> Result<Response, Refusal> {
     Ok(lines(engine.down_stack(&name, request).await?))
+}
+
+async fn run(
+    State(engine): State<Arc<Engine>>,
+    Path(name): Path<String>,
+    TypedBody(request): TypedBody<RunRequest>,
+) -> Result<Response, Refusal> {
+    if let Some(submission) = &request.submission {
+        check_name(&name, submission)?;
+    }
+    Ok(lines(engine.run_in_stack(&name, request).await?))
 }
 
 async fn services(
@@ -117,8 +130,8 @@ async fn services(
 }
 
 /// The path says which stack, as access logs and proxies see it; the body must mean the same one.
-fn check_name(name: &str, request: &ApplyRequest) -> Result<(), ApiError> {
-    let submitted = request.submission.stack.name.as_str();
+fn check_name(name: &str, submission: &Submission) -> Result<(), ApiError> {
+    let submitted = submission.stack.name.as_str();
     if submitted == name {
         return Ok(());
     }

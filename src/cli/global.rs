@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::client::{Client, ClientError};
 use super::error::CliError;
 use super::place::{Asked, Place};
+use crate::protocol::LogLevel;
 
 /// What was said before the verb.
 #[derive(Debug)]
@@ -47,7 +48,12 @@ pub(crate) const OPTIONS: &[(Option<char>, &str, &str, &str)] = &[
     (None, "run", "FOLDER", "Folder that holds the socket [env: BARGEE_RUN]"),
     (None, "config", "FILE", "Settings of an engine that is started"),
     (Some('H'), "host", "ADDRESS", "Socket of a running engine, unix:///… [env: BARGEE_HOST]"),
-    (Some('l'), "log-level", "LEVEL", "What an engine that is started logs, such as info or debug"),
+    (
+        Some('l'),
+        "log-level",
+        "LEVEL",
+        "What an engine that is started logs: off, error, warn, info, debug or trace",
+    ),
     (None, "stack", "NAME", "Act on this stack, in verbs that docker has too"),
     (Some('f'), "file", "FILE", "Act on the stack of this file; may be repeated"),
     (Some('p'), "project-name", "NAME", "Name of the stack, over its file's"),
@@ -75,7 +81,7 @@ pub(crate) fn read(arguments: impl Iterator<Item = OsString>) -> Result<Start, C
             "-h" | "--help" => return Ok(Start::Help),
             "-v" | "-V" | "--version" => return Ok(Start::Version),
             "-D" | "--debug" => {
-                asked.log_level = Some("debug".to_owned());
+                asked.log_level = Some(LogLevel::debug());
                 continue;
             }
             _ => {}
@@ -87,7 +93,11 @@ pub(crate) fn read(arguments: impl Iterator<Item = OsString>) -> Result<Start, C
             "run" => asked.run = Some(value.into()),
             "config" => asked.config = Some(value.into()),
             "host" => asked.host = Some(string),
-            "log-level" => asked.log_level = Some(string),
+            "log-level" => {
+                let level = LogLevel::try_from(string);
+                let level = level.map_err(|error| CliError::Usage(format!("{text}: {error}")))?;
+                asked.log_level = Some(level);
+            }
             "stack" => stack.name = Some(string),
             "file" => stack.files.push(value.into()),
             "project-name" => stack.project_name = Some(string),
@@ -173,6 +183,8 @@ mod tests {
         assert!(start(&["--nonsense", "ps"]).is_err());
         assert!(start(&["-x", "ps"]).is_err());
         assert!(start(&["--root"]).is_err());
+        assert!(start(&["--log-level", "loud", "ps"]).is_err());
+        assert!(start(&["--log-level=debug", "ps"]).is_ok());
         assert!(matches!(start(&["--help"]), Ok(Start::Help)));
         assert!(matches!(start(&[]), Ok(Start::Help)));
     }

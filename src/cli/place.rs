@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use super::error::CliError;
+use crate::protocol::LogLevel;
 
 /// The engine's defaults (`engine::paths`), which this side of the API can't import.
 const DEFAULT_ROOT: &str = "/var/lib/bargee";
@@ -17,7 +18,7 @@ pub(crate) struct Place {
     /// The engine's settings file, when it isn't the default one.
     pub(crate) config: Option<PathBuf>,
     /// What an engine that is started logs, when its settings don't say it.
-    pub(crate) log_level: Option<String>,
+    pub(crate) log_level: Option<LogLevel>,
     /// `-H unix:///…` or `BARGEE_HOST`: then nothing is started.
     host: Option<PathBuf>,
 }
@@ -28,7 +29,7 @@ pub(crate) struct Asked {
     pub(crate) root: Option<PathBuf>,
     pub(crate) run: Option<PathBuf>,
     pub(crate) config: Option<PathBuf>,
-    pub(crate) log_level: Option<String>,
+    pub(crate) log_level: Option<LogLevel>,
     pub(crate) host: Option<String>,
 }
 

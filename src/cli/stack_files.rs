@@ -53,6 +53,9 @@ pub struct StackArgs {
     /// Profile to enable; may be repeated
     #[arg(long, value_name = "NAME")]
     pub profile: Vec<String>,
+    /// Services that were named: each enables its own profiles.
+    #[arg(skip)]
+    pub selected: Vec<String>,
 }
 
 impl StackArgs {
@@ -154,7 +157,7 @@ pub fn read(
         environment: &environment,
         files: &disk,
         profiles: &profiles,
-        selected: &[],
+        selected: &args.selected,
         sources: &sources,
     };
     let stack = match validate::validate(&root, &context) {

@@ -88,8 +88,8 @@ pub(crate) fn is_service(word: &str) -> bool {
 }
 
 /// Whether `word` chooses a stack behind the verb.
-fn names_stack(word: &str) -> bool {
-    word == "--stack" || word.starts_with("--stack=") || is_service(word)
+fn is_stack_option(word: &str) -> bool {
+    word == "--stack" || word.starts_with("--stack=")
 }
 
 /// A row of the table.
@@ -99,6 +99,8 @@ pub(crate) struct Row {
     pub(crate) about: &'static str,
     docker: Option<Action>,
     stack: Option<Action>,
+    /// Whether a word `STACK/SERVICE` chooses the stack's meaning; else it may be an image's name.
+    takes_services: bool,
     /// Verbs below this one: `container ls`.
     verbs: &'static [Row],
 }
@@ -107,17 +109,23 @@ impl Row {
     /// A verb that is docker's alone.
     pub(crate) const fn docker<V: Verb>(name: &'static str, about: &'static str) -> Self {
         let docker = Some(Action::new::<V>(Family::Docker));
-        Self { name, about, docker, stack: None, verbs: &[] }
+        Self { name, about, docker, stack: None, takes_services: false, verbs: &[] }
     }
 
     /// A verb that only a stack has.
     pub(crate) const fn stack<V: Verb>(name: &'static str, about: &'static str) -> Self {
         let stack = Some(Action::new::<V>(Family::Stack));
-        Self { name, about, docker: None, stack, verbs: &[] }
+        Self { name, about, docker: None, stack, takes_services: false, verbs: &[] }
     }
 
     /// Gives docker's verb its second meaning: on a stack, when one is chosen.
     pub(crate) const fn or_stack<V: Verb>(self) -> Self {
+        Self { stack: Some(Action::new::<V>(Family::Stack)), takes_services: true, ..self }
+    }
+
+    /// As [`Row::or_stack`], for a verb whose first word is an image in docker's meaning: only `--stack` and what
+    /// stands before the verb choose a stack.
+    pub(crate) const fn or_chosen_stack<V: Verb>(self) -> Self {
         Self { stack: Some(Action::new::<V>(Family::Stack)), ..self }
     }
 
@@ -127,7 +135,7 @@ impl Row {
         about: &'static str,
         verbs: &'static [Row],
     ) -> Self {
-        Self { name, about, docker: None, stack: None, verbs }
+        Self { name, about, docker: None, stack: None, takes_services: false, verbs }
     }
 
     /// Carries the verb out; `path` is the words that lead here. Returns the exit code.
@@ -144,7 +152,11 @@ impl Row {
             (Some(docker), Some(stack)) => {
                 let chosen = match self.parse(docker, path, &words) {
                     Ok(matches) if (docker.names_service)(&matches) => stack,
-                    Err(_) if words.iter().any(|word| word.to_str().is_some_and(names_stack)) => {
+                    Err(_)
+                        if words.iter().filter_map(|word| word.to_str()).any(|word| {
+                            is_stack_option(word) || (self.takes_services && is_service(word))
+                        }) =>
+                    {
                         stack
                     }
                     _ => docker,

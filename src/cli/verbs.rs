@@ -114,7 +114,11 @@ const STACKS: &[Row] = &[
 ];
 
 const CONTAINERS: &[Row] = &[
-    Row::docker::<commands::run::Args>("run", "Create a container and run a program in it"),
+    Row::docker::<commands::run::Args>(
+        "run",
+        "Run a program in a new container, of an image or of a stack's service",
+    )
+    .or_chosen_stack::<stack::run::Args>(),
     Row::docker::<commands::create::Args>("create", "Create a container"),
     Row::docker::<commands::start::Args>("start", "Start containers, or services")
         .or_stack::<stack::services::start::Args>(),

@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use crate::protocol::{InvalidLogLevel, LogLevel};
+
 pub const DEFAULT_PATH: &str = "/etc/bargee/config.toml";
 
 /// The engine's settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// A directive of the engine's own log, such as `info` or `bargee::net=debug`.
-    pub log_level: String,
+    /// What the engine logs.
+    pub log_level: LogLevel,
     /// Addresses of the API besides the socket in the run folder, such as `tcp://127.0.0.1:2375`.
     pub listen: Vec<String>,
     /// Group that may open the socket; root alone when absent.
@@ -90,7 +92,7 @@ pub struct Images {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            log_level: "info".to_owned(),
+            log_level: LogLevel::info(),
             listen: Vec::new(),
             socket_group: None,
             docker_socket: true,
@@ -206,6 +208,13 @@ mod tests {
         let error = parse(Path::new("c"), "[logs]\nmax_files = 9\nmax_flies = 1\n").unwrap_err();
         let detail = error.source().unwrap().to_string();
         assert!(detail.contains("line 3") && detail.contains("max_flies"), "{detail}");
+    }
+
+    #[test]
+    fn an_unknown_log_level_is_an_error_that_lists_the_known_ones() {
+        let error = parse(Path::new("c"), "log_level = \"loud\"\n").unwrap_err();
+        let detail = error.source().unwrap().to_string();
+        assert!(detail.contains("line 1") && detail.contains("info, debug or trace"), "{detail}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a verb of the engine fails with, and what kind of failure that is for a client.
 
+use std::path::PathBuf;
+
 use crate::engine::config::ConfigError;
 use crate::engine::containers::ShimError;
 use crate::engine::lock::LockError;
@@ -8,7 +10,7 @@ use crate::engine::names::ResolveError;
 use crate::engine::stacks::StackError;
 use crate::engine::state::StateError;
 use crate::engine::translate::TranslateError;
-use crate::images::StoreError;
+use crate::images::{ApplyError, StoreError};
 use crate::net::driver::NetError;
 
 /// Which of docker's answers fits: 404, 409, 400, 304, 403, 501, 503, 500.
@@ -54,6 +56,10 @@ pub enum EngineError {
     NoContainer { word: String },
     #[error("No such exec instance: {id}")]
     NoExec { id: String },
+    #[error("Could not find the file {} in container {container}", path.display())]
+    NoPath { path: PathBuf, container: String },
+    #[error(transparent)]
+    Extract(#[from] ApplyError),
     #[error("network {word} not found")]
     NoNetwork { word: String },
     #[error("get {name}: no such volume")]
@@ -97,6 +103,7 @@ impl EngineError {
             Self::NoImage { .. }
             | Self::NoContainer { .. }
             | Self::NoExec { .. }
+            | Self::NoPath { .. }
             | Self::NoNetwork { .. }
             | Self::NoVolume { .. }
             | Self::State(StateError::NotFound { .. })
@@ -111,6 +118,9 @@ impl EngineError {
                 | StateError::AddressTaken { .. }
                 | StateError::AddressOutside { .. },
             ) => Kind::Forbidden,
+            // The kernel refused what was asked of it; all else is the archive's own fault.
+            Self::Extract(ApplyError::Entry { .. }) => Kind::Internal,
+            Self::Extract(_) => Kind::Invalid,
             Self::Forbidden { .. } => Kind::Forbidden,
             Self::NotImplemented { .. } => Kind::NotImplemented,
             Self::NotModified { .. } => Kind::NotModified,

@@ -188,7 +188,9 @@ impl RealHost {
         if let Some(id) = self.engine.image_id(&spec.image) {
             spec.labels.insert(IMAGE_LABEL.to_owned(), id);
         }
-        self.inherit_volumes(stack, replica, &mut spec.mounts);
+        if !replica.oneoff {
+            self.inherit_volumes(stack, replica, &mut spec.mounts);
+        }
         let request = CreateRequest {
             name: Some(name.to_owned()),
             spec,
@@ -277,7 +279,7 @@ fn owner(stack: &StackName, replica: &DesiredReplica) -> Replica {
         stack: stack.as_str().to_owned(),
         service: replica.service.as_str().to_owned(),
         number: replica.number,
-        oneoff: false,
+        oneoff: replica.oneoff,
     }
 }
 

@@ -14,11 +14,15 @@ use crate::engine::error::EngineError;
 use crate::engine::state::images::{self as tags, Tag};
 use crate::engine::state::{Durability, StateError};
 use crate::images::Loaded;
+use crate::images::commit::CommitOptions;
 pub use crate::images::config::RunConfig;
 pub use crate::images::platform::Platform;
 pub use crate::images::{Format, ImageConfig, ImportOptions};
 use crate::spec::digest::Digest;
 use crate::spec::reference::Reference;
+
+/// Why an image that is not here can't be had.
+const NO_REGISTRY: &str = "this version has no access to registries";
 
 /// An image as clients see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +84,23 @@ impl Engine {
         let id = loaded.image_id.to_string();
         self.image_event("import", &id, &reference.map_or(id.clone(), |name| name.familiar()));
         Ok(id)
+    }
+
+    /// Makes an image of another one and one more layer, and names it. Blocking.
+    pub(crate) fn extend_image<L>(
+        &self,
+        base: &Digest,
+        layer: Option<L>,
+        options: &CommitOptions,
+        reference: Option<&str>,
+    ) -> Result<String, EngineError>
+    where
+        L: FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    {
+        let reference = reference.map(tagged).transpose()?;
+        let loaded = self.store.extend(base, layer, options)?;
+        self.set_tags(&loaded, reference.as_slice())?;
+        Ok(loaded.image_id.to_string())
     }
 
     pub fn images(&self) -> Result<Vec<ImageView>, EngineError> {
@@ -164,12 +185,18 @@ impl Engine {
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         }
         let message = format!(
-            "cannot pull {}: this version has no access to registries; load an archive with `bargee load -i FILE` \
+            "cannot pull {}: {NO_REGISTRY}; load an archive with `bargee load -i FILE` \
              or import a root file system with `bargee import FILE {}`",
             wanted.familiar(),
             wanted.familiar()
         );
         Err(EngineError::NotImplemented { message })
+    }
+
+    /// Returns why [`Engine::pull_image`] can't bring `reference`; a phrase.
+    pub(crate) fn obstacle_to_pull(&self, reference: &str) -> Option<&'static str> {
+        let made_here = Reference::try_from(reference).is_ok_and(|wanted| is_hello(&wanted));
+        (!made_here).then_some(NO_REGISTRY)
     }
 
     /// Returns id and name of every image that `word` means to `save`.

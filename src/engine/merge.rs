@@ -23,10 +23,16 @@ pub struct ImageFacts {
 }
 
 /// Returns the program and its arguments; empty when neither side names one.
+pub fn arguments(spec: &ContainerSpec, image: &ImageFacts) -> Vec<String> {
+    let (entrypoint, command) = program(spec, image);
+    [entrypoint, command].concat()
+}
+
+/// Returns entrypoint and command: what was asked for, else the image's.
 ///
 /// An entrypoint that the asker sets drops the image's command; one that is cleared by `[]` doesn't, one
 /// cleared by `[""]` (`--entrypoint ""`) does.
-pub fn arguments(spec: &ContainerSpec, image: &ImageFacts) -> Vec<String> {
+pub fn program(spec: &ContainerSpec, image: &ImageFacts) -> (Vec<String>, Vec<String>) {
     let entrypoint = spec.entrypoint.as_deref();
     let command: &[String] = match (&spec.command, entrypoint) {
         (Some(command), _) => command,
@@ -38,7 +44,7 @@ pub fn arguments(spec: &ContainerSpec, image: &ImageFacts) -> Vec<String> {
         Some([only]) if only.is_empty() => &[][..],
         Some(entrypoint) => entrypoint,
     };
-    entrypoint.iter().chain(command).cloned().collect()
+    (entrypoint.to_vec(), command.to_vec())
 }
 
 /// Returns the environment: PATH, HOSTNAME, TERM, then the asker's and the image's variables over them.
@@ -59,6 +65,13 @@ pub fn environment(spec: &ContainerSpec, image: &ImageFacts, hostname: &str) -> 
         }
     }
     env
+}
+
+/// Returns the asker's variables and those of the image that they don't replace.
+pub fn own_environment(spec: &ContainerSpec, image: &ImageFacts) -> Vec<String> {
+    let of_image =
+        image.env.iter().filter(|line| !spec.env.iter().any(|asked| key(asked) == key(line)));
+    spec.env.iter().filter(|line| line.contains('=')).chain(of_image).cloned().collect()
 }
 
 /// Returns the working folder, absolute; `/` when nobody names one.

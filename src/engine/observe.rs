@@ -41,6 +41,7 @@ impl Engine {
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),
+            unobtainable: BTreeMap::new(),
             taken_ports: Vec::new(),
             missing_mounts: Vec::new(),
             foreign_names: BTreeMap::new(),
@@ -179,12 +180,15 @@ impl Engine {
         observed: &mut Observed,
     ) {
         let ids: Vec<String> = ours.iter().map(|row| row.id.clone()).collect();
-        let replicas = || desired.services.values().flat_map(|service| &service.replicas);
+        let services = || desired.services.values().chain(&desired.oneoff);
+        let replicas = || services().flat_map(|service| &service.replicas);
         let images: BTreeSet<&str> =
             replicas().map(|replica| replica.spec.image.as_str()).collect();
         for image in images {
             if let Some(id) = self.image_id(image) {
                 observed.images.insert(image.to_owned(), id);
+            } else if let Some(reason) = self.obstacle_to_pull(image) {
+                observed.unobtainable.insert(image.to_owned(), reason.to_owned());
             }
         }
         let ports: BTreeSet<&PortSpec> =

@@ -70,6 +70,11 @@ impl Paths {
         self.run.join("bargee.sock")
     }
 
+    /// A file for each stack that is worked on.
+    pub fn at_work(&self) -> PathBuf {
+        self.run.join("at-work")
+    }
+
     pub fn pid_file(&self) -> PathBuf {
         self.run.join("engine.pid")
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::spec::container::Profile;
+use crate::spec::container::{ContainerSpec, Profile};
 
 const BASE: [&str; 11] = [
     "CAP_CHOWN",
@@ -68,11 +68,33 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-pub(super) const READONLY: [&str; 5] =
+const READONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Paths of the kernel that a container can't see, and those that it can't write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SystemPaths {
+    pub masked: Vec<String>,
+    pub read_only: Vec<String>,
+}
+
+/// Returns the paths that are closed to a container that is not open to the system: those that were asked for, else
+/// the profile's and `masked_too` of this machine.
+pub fn system_paths(spec: &ContainerSpec, masked_too: &[String]) -> SystemPaths {
+    let owned = |paths: Vec<&str>| paths.into_iter().map(str::to_owned).collect();
+    let masked = || {
+        let mut masked = masked_paths(spec.profile);
+        masked.extend(masked_too.iter().map(String::as_str));
+        owned(masked)
+    };
+    SystemPaths {
+        masked: spec.masked_paths.clone().unwrap_or_else(masked),
+        read_only: spec.readonly_paths.clone().unwrap_or_else(|| owned(READONLY.to_vec())),
+    }
+}
+
 /// Returns the paths that are hidden: docker's, and kernel addresses too in our own profiles.
-pub(super) fn masked_paths(profile: Profile) -> Vec<&'static str> {
+fn masked_paths(profile: Profile) -> Vec<&'static str> {
     let ours = (profile != Profile::Docker).then_some("/proc/kallsyms");
     MASKED.into_iter().chain(ours).collect()
 }

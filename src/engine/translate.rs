@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde_json::{Map, Value, json};
 
 use super::merge::{self, ImageFacts};
-use super::profile::{self, UnknownCapability};
+use super::profile::{self, SystemPaths, UnknownCapability};
 use crate::runtime::bundle::Lookup;
 use crate::spec::container::{ContainerSpec, Profile, Resources};
 
@@ -280,13 +280,11 @@ fn linux(
     options: &SecurityOptions,
 ) -> Result<Value, TranslateError> {
     let open = spec.privileged || options.paths_unconfined;
-    let paths = |asked: &Option<Vec<String>>, default: Vec<&str>| match asked {
-        _ if open => Vec::new(),
-        Some(asked) => asked.clone(),
-        None => default.into_iter().map(str::to_owned).collect(),
+    let closed = if open {
+        SystemPaths::default()
+    } else {
+        profile::system_paths(spec, &resolved.masked_too)
     };
-    let mut masked = profile::masked_paths(spec.profile);
-    masked.extend(resolved.masked_too.iter().map(String::as_str));
     let mut devices = profile::device_nodes();
     for device in &resolved.devices {
         devices.retain(|known| known["path"] != device.path.as_str());
@@ -305,8 +303,8 @@ fn linux(
         "namespaces": namespaces(spec, resolved),
         "sysctl": sysctls(spec, resolved),
         "devices": devices,
-        "maskedPaths": paths(&spec.masked_paths, masked),
-        "readonlyPaths": paths(&spec.readonly_paths, profile::READONLY.to_vec()),
+        "maskedPaths": closed.masked,
+        "readonlyPaths": closed.read_only,
         "resources": {
             "devices": device_rules(spec, resolved)?,
             "memory": memory(&spec.resources),

@@ -1,6 +1,7 @@
 //! References, store, archives, unpacking, and the built-in image.
 
 pub mod archive;
+pub mod commit;
 pub mod config;
 pub mod descriptor;
 pub mod gc;
@@ -11,7 +12,7 @@ pub mod platform;
 pub mod snapshot;
 pub mod store;
 
-pub use archive::Format;
+pub use archive::{ApplyError, Extraction, Format, Limits, Packer, extract};
 pub use config::ImageConfig;
 pub use import::ImportOptions;
 pub use store::{Loaded, Store, StoreError};

@@ -43,6 +43,10 @@ pub fn purge(wanted: &[Purge]) -> Result<(), ConntrackError> {
     let fail = |action| move |source| ConntrackError { action, source };
     let socket = open().map_err(fail("open a socket for"))?;
     for family in [libc::AF_INET, libc::AF_INET6] {
+        // A list is a walk through the kernel's whole table.
+        if !wanted.iter().any(|purge| purge.may_pick(family)) {
+            continue;
+        }
         let family = u8::try_from(family).unwrap_or_default();
         let deletions = picked(&socket, family, wanted).map_err(fail("list"))?;
         for deletion in deletions {
@@ -72,6 +76,13 @@ fn picked(socket: &Socket, family: u8, wanted: &[Purge]) -> io::Result<Vec<Vec<u
 }
 
 impl Purge {
+    fn may_pick(self, family: i32) -> bool {
+        match self {
+            Self::Address(address) => address.is_ipv4() == (family == libc::AF_INET),
+            Self::UdpPort(_) => true,
+        }
+    }
+
     fn picks(self, attributes: &[u8]) -> bool {
         let tuples =
             || attributes_of(attributes).filter(|(kind, ..)| [ORIGINAL, REPLY].contains(kind));

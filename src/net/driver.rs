@@ -117,7 +117,8 @@ impl Driver {
                 .iter()
                 .map(|(container, network)| model::veth_name(&self.root_id, network, container)),
         );
-        for link in netlink::link_names(&self.handle).await? {
+        let links = netlink::apart(async || netlink::link_names(&netlink::connect()?).await);
+        for link in links.await? {
             if model::is_ours(&self.root_id, &link) && !wanted.contains(&link) {
                 netlink::delete_link(&self.handle, &link).await?;
             }
@@ -178,12 +179,13 @@ impl Driver {
     /// Disconnects a container from a network; twice does no harm.
     pub async fn disconnect(&self, container: &str, network: &str) -> Result<(), NetError> {
         let outer = model::veth_name(&self.root_id, network, container);
-        Ok(endpoint::remove(&self.handle, &outer).await?)
+        Ok(endpoint::remove(&outer).await?)
     }
 
     /// Returns the subnets that the host's own routes lead to.
     pub async fn routes(&self) -> Result<Vec<IpNet>, NetError> {
-        Ok(netlink::routes(&self.handle).await?)
+        // A socket has one list under way at a time, or the kernel answers EBUSY: each has its own.
+        Ok(netlink::apart(async || netlink::routes(&netlink::connect()?).await).await?)
     }
 
     /// Makes the packet rules those of `state`, in one transaction.

@@ -59,13 +59,33 @@ where
     on_thread(move || {
         setns(&namespace, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| NetlinkError::EnterNamespace { path, source: errno.into() })?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| NetlinkError::Thread { source })?;
-        runtime.block_on(work())
+        block_on(work)
     })
     .await
+}
+
+/// Runs `work` on a thread of its own in the caller's namespace, for requests that the kernel is slow to answer.
+pub async fn apart<Work, Ran, Output, Failure>(work: Work) -> Result<Output, Failure>
+where
+    Work: FnOnce() -> Ran + Send + 'static,
+    Ran: Future<Output = Result<Output, Failure>>,
+    Output: Send + 'static,
+    Failure: From<NetlinkError> + Send + 'static,
+{
+    on_thread(move || block_on(work)).await
+}
+
+fn block_on<Work, Ran, Output, Failure>(work: Work) -> Result<Output, Failure>
+where
+    Work: FnOnce() -> Ran,
+    Ran: Future<Output = Result<Output, Failure>>,
+    Failure: From<NetlinkError>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| NetlinkError::Thread { source })?;
+    runtime.block_on(work())
 }
 
 /// Runs `work` on a fresh thread, which ends with it.

@@ -269,6 +269,29 @@ fn a_container_reaches_no_loopback_service_of_the_host() {
 }
 
 #[test]
+fn long_lists_of_routes_are_read_at_once() {
+    throwaway::host(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let driver = Driver::open("test", folder.path()).unwrap();
+        let handle = netlink::connect().unwrap();
+        let lo = netlink::link_index(&handle, "lo").await.unwrap();
+        netlink::set_up(&handle, lo).await.unwrap();
+        for number in 0..512_u32 {
+            let subnet = std::net::Ipv4Addr::from(0x0a00_0000 + (number << 8));
+            let route = rtnetlink::RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(subnet, 24)
+                .output_interface(lo)
+                .build();
+            handle.route().add(route).execute().await.unwrap();
+        }
+        let lists = futures_util::future::join_all((0..8).map(|_| driver.routes())).await;
+        for list in lists {
+            assert_eq!(list.unwrap().len(), 512);
+        }
+    });
+}
+
+#[test]
 fn an_internal_network_has_no_way_out_and_no_way_in() {
     throwaway::host(async || {
         let mut machine =

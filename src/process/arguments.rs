@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use crate::engine::config::{DEFAULT_PATH, Named};
+use crate::engine::config::{DEFAULT_PATH, InvalidLogLevel, LogLevel, Named};
 use crate::engine::paths::{DEFAULT_ROOT, DEFAULT_RUN, Paths};
 
 /// How the process was called.
@@ -14,7 +14,7 @@ pub struct Options {
     pub(super) config_named: bool,
     pub start: Start,
     /// What is logged, over the settings file.
-    pub(super) log_level: Option<String>,
+    pub(super) log_level: Option<LogLevel>,
     /// The bound socket is standard input: the keeper's way to pass it on.
     pub(super) socket_on_stdin: bool,
     /// The keeper's word that engines crashed again and again.
@@ -37,6 +37,8 @@ pub enum UsageError {
     Unknown(OsString),
     #[error("{0} needs a value")]
     NoValue(&'static str),
+    #[error("--log-level: {0}")]
+    LogLevel(InvalidLogLevel),
 }
 
 const FLAGS: [&str; 4] = ["--root", "--run", "--config", "--log-level"];
@@ -71,7 +73,10 @@ impl Options {
             }
         }
         let [root, run, config, level] = given;
-        let log_level = level.map(|level| level.to_string_lossy().into_owned());
+        let log_level = level
+            .map(|level| LogLevel::try_from(level.to_string_lossy().into_owned()))
+            .transpose()
+            .map_err(UsageError::LogLevel)?;
         let folder = |given: Option<OsString>, name, default: &str| {
             given.or_else(|| variable(name)).map_or_else(|| default.into(), PathBuf::from)
         };
@@ -101,7 +106,7 @@ impl Options {
             words.extend(["--config".into(), self.config.clone().into()]);
         }
         if let Some(level) = &self.log_level {
-            words.extend(["--log-level".into(), level.into()]);
+            words.extend(["--log-level".into(), level.as_str().into()]);
         }
         words
     }
@@ -150,7 +155,7 @@ mod tests {
         let again = Options::parse(words.into_iter().skip(1), |_| None).unwrap();
         assert_eq!(again.paths, options.paths);
         assert_eq!((again.config, again.config_named), (options.config, true));
-        assert_eq!(again.log_level.as_deref(), Some("debug"));
+        assert_eq!(again.log_level, Some(LogLevel::debug()));
         assert!(again.socket_on_stdin && again.start == Start::Foreground);
     }
 
@@ -158,5 +163,6 @@ mod tests {
     fn what_is_unknown_or_incomplete_is_refused() {
         assert_eq!(parse(&["--rot", "/r"]), Err(UsageError::Unknown("--rot".into())));
         assert_eq!(parse(&["--run"]), Err(UsageError::NoValue("--run")));
+        assert!(matches!(parse(&["--log-level", "loud"]), Err(UsageError::LogLevel(_))));
     }
 }

@@ -13,6 +13,8 @@ mod sys;
 
 pub use arguments::{Options, Start, UsageError};
 
+use crate::engine::config::{InvalidLogLevel, LogLevel};
+
 /// What ends the process with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -26,8 +28,10 @@ pub enum ProcessError {
     Config(#[from] crate::engine::config::ConfigError),
     #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
-    #[error("the log level {text:?} is no directive such as `info` or `bargee::net=debug`")]
-    LogLevel { text: String, source: tracing_subscriber::filter::ParseError },
+    #[error("cannot read BARGEE_LOG")]
+    LogVariable { source: InvalidLogLevel },
+    #[error("cannot log at {level}")]
+    Log { level: LogLevel, source: tracing_subscriber::filter::ParseError },
     /// Its log says why.
     #[error("the engine crashed {times} times within a minute; see {}", log.display())]
     Crashes { times: usize, log: std::path::PathBuf },

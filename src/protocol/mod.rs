@@ -2,12 +2,16 @@
 //!
 //! Plain data with stable JSON: requests, and the lines of the streams that answer them. Pure.
 
+mod log_level;
 mod plan;
 mod progress;
+mod run;
 mod stacks;
 
+pub use log_level::{InvalidLogLevel, LogLevel};
 pub use plan::{PlanReport, PlanStep};
 pub use progress::Progress;
+pub use run::{OneoffChange, RunRequest};
 pub use stacks::{
     ApplyOptions, ApplyRequest, DownRequest, RecreatePolicy, ReplicaView, ServiceSelection,
     ServiceView, SourceText, StackView, Submission, Version,

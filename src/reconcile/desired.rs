@@ -20,6 +20,9 @@ pub struct Desired {
     pub volumes: BTreeMap<String, DesiredVolume>,
     /// Services that are known and not selected now; never orphans.
     pub unselected: Vec<ServiceName>,
+    /// A container of a service beside its replicas, made by the next plan and never healed. The service may be
+    /// among `services` or not; this one's only replica is the container.
+    pub oneoff: Option<DesiredService>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +42,7 @@ pub struct DesiredReplica {
     pub service: ServiceName,
     /// From 1.
     pub number: u32,
+    pub oneoff: bool,
     /// `STACK-SERVICE-N`, or `container_name`.
     pub container_name: String,
     /// All names are names on the machine; compose's labels are in it.

@@ -20,6 +20,8 @@ pub struct Observed {
     pub volumes: BTreeMap<String, ObservedVolume>,
     /// Image reference → config digest, for every reference that the desired stack names and that is here.
     pub images: BTreeMap<String, String>,
+    /// Those of the desired stack's references that are not here and can't be pulled, and why.
+    pub unobtainable: BTreeMap<String, String>,
     /// Host ports of the desired stack that somebody else holds, and who.
     pub taken_ports: Vec<(PortSpec, String)>,
     /// Bind sources of the desired stack that are missing and may not be made.

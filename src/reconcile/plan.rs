@@ -58,6 +58,8 @@ pub enum Problem {
     PortTaken { service: ServiceName, port: String, holder: String },
     #[error("{service}: image {image} is not here and its pull policy forbids to pull it")]
     ImageMissing { service: ServiceName, image: String },
+    #[error("{service}: image {image} is not here, and {reason}")]
+    ImageUnobtainable { service: ServiceName, image: String, reason: String },
     #[error("{service}: image {image} must be built first")]
     ImageNotBuilt { service: ServiceName, image: String },
     #[error("{service}: {path} does not exist on this machine")]

@@ -40,8 +40,46 @@ impl Desired {
             networks: networks.collect(),
             volumes: volumes.collect(),
             unselected: stack.disabled.clone(),
+            oneoff: None,
         }
     }
+
+    /// Adds a container of `service` beside its replicas, with the networks and volumes that it uses; `stack` is the
+    /// one that defines them. Its aliases are those of the service when `aliases` says so.
+    pub fn add_oneoff(
+        &mut self,
+        stack: &Stack,
+        service: &Service,
+        images: &BTreeMap<String, String>,
+        aliases: OneoffAliases,
+    ) {
+        let mut oneoff = resolve_service(stack, service, images);
+        for replica in &mut oneoff.replicas {
+            replica.oneoff = true;
+            replica.spec.labels.insert(format!("{LABELS}oneoff"), "True".to_owned());
+            if aliases == OneoffAliases::None {
+                replica.spec.networks.values_mut().for_each(|endpoint| endpoint.aliases.clear());
+            }
+            replica.hash = spec_hash(&replica.spec);
+        }
+        let all = Self::resolve(stack, images);
+        let spec = &service.container;
+        let used = |key: &str| spec.networks.contains_key(key);
+        self.networks.extend(all.networks.into_iter().filter(|(_, network)| used(&network.key)));
+        let used = |key: &str| {
+            let mut mounts = spec.mounts.iter();
+            mounts.any(|mount| matches!(&mount.kind, MountKind::Volume { name: Some(name), .. } if name == key))
+        };
+        self.volumes.extend(all.volumes.into_iter().filter(|(_, volume)| used(&volume.key)));
+        self.oneoff = Some(oneoff);
+    }
+}
+
+/// Whether other containers reach a one-off one by the names of its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OneoffAliases {
+    None,
+    OfService,
 }
 
 fn resolve_service(
@@ -75,6 +113,7 @@ fn resolve_service(
         DesiredReplica {
             service: service.name.clone(),
             number,
+            oneoff: false,
             container_name: container_name(stack, service, number),
             hash,
             image_id: images.get(&spec.image).cloned(),

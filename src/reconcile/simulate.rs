@@ -54,6 +54,7 @@ impl Simulation {
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),
+            unobtainable: BTreeMap::new(),
             taken_ports: Vec::new(),
             missing_mounts: Vec::new(),
             foreign_names: BTreeMap::new(),

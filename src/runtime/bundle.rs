@@ -22,10 +22,12 @@ pub struct ShimConfig {
     pub shim_oom_score_adj: i32,
     /// Files and folders made inside the rootfs when the rootfs is first mounted: secrets' targets etc.
     pub files: Vec<FileInside>,
-    /// Where the sources of some binds are looked up, by the binds' targets; all others in the host's own tree.
     #[serde(default)]
-    pub sources: BTreeMap<PathBuf, Lookup>,
+    pub sources: Sources,
 }
+
+/// Where the sources of some binds are looked up, by the binds' targets; all others in the host's own tree.
+pub type Sources = BTreeMap<PathBuf, Lookup>;
 
 /// What a bind's source is resolved in, because somebody inside a container may have put links there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

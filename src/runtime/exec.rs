@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{LinuxSeccomp, Process};
 use rustix::fs::{Mode, OFlags};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Birth, Cgroup};
 use super::init::handshake::Streams;
 use super::init::{self, During, InitError};
 use super::sys;
@@ -39,6 +39,7 @@ pub(crate) fn pid_namespace(init: i32) -> Result<OwnedFd, InitError> {
 /// The child's part.
 pub(crate) fn run(
     plan: &Plan<'_>,
+    birth: Birth,
     streams: Streams,
     parent: BorrowedFd<'_>,
 ) -> Result<Infallible, InitError> {
@@ -46,7 +47,7 @@ pub(crate) fn run(
     sys::reset_signals().during(|| "reset signals".into())?;
     nix::unistd::setsid().during(|| "start a session".into())?;
     init::adjust_oom_score(plan.process)?;
-    init::join_cgroup(plan.cgroup)?;
+    init::join_cgroup(plan.cgroup, birth)?;
     setns(plan.init.as_fd(), JOINED).during(|| "join the container's namespaces".into())?;
     streams.connect(plan.process, parent, false)?;
     init::become_user_and_execute(plan.process, plan.seccomp)

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod devices;
 pub(crate) mod exec;
 pub(crate) mod init;
+pub mod mounted;
 pub(crate) mod mounts;
 pub mod rlimits;
 pub mod seccomp;

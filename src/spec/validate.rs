@@ -1,6 +1,8 @@
 //! From a merged document to a [`Stack`]: every section is read, then the links between them are checked.
 //! All mistakes are reported at once; a stack comes out only when there was no error.
 
+mod ports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -137,6 +139,7 @@ impl Document {
         let mut networks = BTreeMap::new();
         let mut volumes = BTreeMap::new();
         check_cycles(&self.services, report);
+        ports::check(&self.services, &disabled, report);
         for (name, loose) in &self.services {
             check_alone(loose, report);
             self.check_dependencies(loose, &disabled, report);

@@ -148,8 +148,60 @@ fn docker_verbs_of_all_families_work() {
     }
 }
 
+#[test]
+fn docker_copies_compares_exports_and_commits() {
+    let Some(engine) = docker() else { return };
+    let docker = |words: &[&str]| engine.docker(words);
+    let at = |name: &str| engine.folder().join(name).to_string_lossy().into_owned();
+    docker(&["create", "--name", "box", "--network", "none", "bb", "cat", "/tmp/tree/a"]);
+    std::fs::create_dir(at("tree")).expect("a folder");
+    std::fs::write(at("tree/a"), "content\n").expect("a file");
+    docker(&["cp", &at("tree"), "box:/tmp"]);
+    docker(&["cp", &at("tree/a"), "box:/home/renamed"]);
+    assert_eq!(docker(&["start", "-a", "box"]), "content");
+    docker(&["cp", "box:/tmp/tree/.", &at("back")]);
+    assert_eq!(std::fs::read_to_string(at("back/a")).expect("it was copied"), "content\n");
+    let into_folder = code(&engine, &["cp", &at("tree"), "box:/home/renamed"]);
+    assert_eq!(
+        (into_folder.0, into_folder.2.trim().ends_with("cannot copy directory")),
+        (Some(1), true)
+    );
+    let missing = code(&engine, &["cp", "box:/nosuch", &at("x")]);
+    let message = "Error response from daemon: Could not find the file /nosuch in container box\n";
+    assert_eq!(missing, (Some(1), String::new(), message.to_owned()));
+    let changes = docker(&["diff", "box"]);
+    let mut changes: Vec<&str> = changes.lines().collect();
+    changes.sort_unstable();
+    assert_eq!(changes, ["A /home/renamed", "A /tmp/tree", "A /tmp/tree/a", "C /home", "C /tmp"]);
+    docker(&["export", "-o", &at("export.tar"), "box"]);
+    let exported = std::fs::File::open(at("export.tar")).expect("it was exported");
+    let mut exported = tar::Archive::new(exported);
+    let names = exported.entries().expect("an archive");
+    let path = std::path::Path::new("tmp/tree/a");
+    let found = names
+        .map(|entry| entry.expect("an entry"))
+        .any(|entry| entry.path().is_ok_and(|name| name == path));
+    assert!(found);
+    docker(&[
+        "commit",
+        "-a",
+        "me",
+        "-m",
+        "why",
+        "-c",
+        "CMD [\"cat\", \"/home/renamed\"]",
+        "box",
+        "made",
+    ]);
+    assert_eq!(docker(&["run", "--rm", "--network", "none", "made"]), "content");
+    assert_eq!(docker(&["inspect", "-f", "{{.Author}} {{.Comment}}", "made"]), "me why");
+    // Docker's command line needs no answer's text to know these.
+    let paths = docker(&["inspect", "-f", "{{json .HostConfig.MaskedPaths}}", "box"]);
+    assert!(paths.contains("\"/proc/kcore\""), "{paths}");
+}
+
 const PYTHON: &str = r#"
-import docker
+import docker, io, tarfile
 c = docker.from_env()
 assert c.ping() and c.version()["ApiVersion"] == "1.51"
 assert c.containers.run("bb", "echo hi", network_mode="none", remove=True) == b"hi\n"
@@ -190,6 +242,21 @@ assert c.containers.run("bb", "sh -c 'echo x > /v/f; cat /v/f'", volumes=mounts,
 c.volumes.get("data").remove()
 n = c.networks.create("net")
 n.remove()
+x = c.containers.create("bb", "cat /tmp/f", network_mode="none")
+b = io.BytesIO()
+t = tarfile.open(fileobj=b, mode="w")
+t.addfile(tarfile.TarInfo("f"), io.BytesIO(b""))
+t.close()
+assert x.put_archive("/tmp", b.getvalue())
+chunks, stat = x.get_archive("/tmp/f")
+assert stat["name"] == "f" and stat["mode"] == 0o644 and stat["linkTarget"] == "", stat
+assert tarfile.open(fileobj=io.BytesIO(b"".join(chunks))).getnames() == ["f"]
+assert x.diff() == [{"Path": "/tmp", "Kind": 0}, {"Path": "/tmp/f", "Kind": 1}], x.diff()
+assert "tmp/f" in tarfile.open(fileobj=io.BytesIO(b"".join(x.export()))).getnames()
+made = x.commit("made", "1", message="why", conf={"Env": ["A=b"]}, changes="CMD echo $A")
+assert c.containers.run("made:1", network_mode="none", remove=True) == b"b\n"
+x.remove()
+c.images.remove("made:1")
 i = c.images.get("bb")
 assert c.images.load(b"".join(i.save(named=True)))[0].tags == ["bb:latest"]
 "#;

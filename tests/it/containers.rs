@@ -291,6 +291,29 @@ fn a_kill_cuts_a_long_stop_short() {
 }
 
 #[test]
+fn a_killed_container_starts_again_in_the_same_cgroup() {
+    on_a_host(async |host| {
+        let id = host.run("echo up; exec sleep 100", |_| {}).await;
+        for round in 1..=2 {
+            // With no grace the whole cgroup is killed, which some kernels hold against those that are born there.
+            let options = StopOptions { grace: Some(0), ..StopOptions::default() };
+            host.engine()
+                .restart_container(&id, &options, By::User)
+                .await
+                .expect("it is restarted");
+            let spec = ExecSpec { command: shell("exit 6"), ..ExecSpec::default() };
+            let exec = host.engine().create_exec(&id, spec).await.expect("it runs");
+            host.engine().start_exec(&exec, true, None).await.expect("it starts");
+            let ended = || host.actions(&id).iter().filter(|action| *action == "exec_die").count();
+            until("the exec has ended", || ended() == round).await;
+            let view = host.engine().exec(&exec).await.expect("it is known");
+            assert_eq!(view.exit_code, Some(6));
+            assert_eq!(host.phase(&id), Phase::Running);
+        }
+    });
+}
+
+#[test]
 fn a_crash_loop_is_restarted_by_the_same_shim_with_a_backoff_until_it_is_stopped() {
     on_a_host(async |host| {
         let id = host.run("exit 4", |spec| spec.restart = RestartPolicy::Always).await;

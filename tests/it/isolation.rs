@@ -176,6 +176,17 @@ fn a_part_of_a_volume_is_never_a_part_of_the_host() {
             let listed = list(outward);
             assert!(listed.starts_with("good\nlink\n"), "{outward}: {listed}");
         }
+        // Nor do files that are copied into a container at rest land there.
+        let mount = "type=volume,src=data,dst=/m,volume-subpath=up";
+        printed(engine, &["create", "--name", "rest", "--mount", mount, "busybox", "true"]);
+        let mut archive = tar::Builder::new(Vec::new());
+        archive.append_path_with_name("/etc/hostname", "escaped").expect("a file is packed");
+        let archive = archive.into_inner().expect("the archive is whole");
+        let tar = [("Content-Type", "application/x-tar")];
+        let path = "/containers/rest/archive?path=/m";
+        let answer = engine.client().send("PUT", path, &tar, &archive).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(data.join("escaped").exists(), "it is in the volume");
         let mount = "type=volume,src=data,dst=/m,volume-subpath=missing";
         let why = refused(engine, &["run", "--rm", "--mount", mount, "busybox", "true"], 127);
         assert!(why.contains("missing in the volume data"), "{why}");

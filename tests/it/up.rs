@@ -3,54 +3,15 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use tempfile::TempDir;
+use rustix::process::Signal;
 
 use crate::support::engine::{Engine, PATIENCE, possible, wait_for};
-
-/// A folder with a stack file, whose name is the stack's and differs from every other test's.
-struct Folder {
-    folder: TempDir,
-}
-
-impl Folder {
-    fn new(text: &str) -> Self {
-        let folder = TempDir::with_prefix("stack").expect("a temporary folder");
-        fs::write(folder.path().join("stack.yaml"), text).expect("a file is written");
-        Self { folder }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("stack.yaml")
-    }
-
-    fn run(&self, engine: &Engine, arguments: &[&str]) -> Output {
-        let mut command = engine.command(arguments);
-        command.current_dir(self.folder.path()).stdin(Stdio::null());
-        command.output().expect("the binary starts")
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn assert_code(output: &Output, code: i32) {
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "stdout:\n{stdout}\nstderr:\n{stderr}");
-}
-
-/// A port that is free now, from the kernel.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("it is bound").port()
-}
+use crate::support::folder::{Folder, assert_code, free_port, text};
+use crate::support::terminal::Shown;
 
 fn hello(port: u16, memory: &str) -> String {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/stacks/hello/stack.yaml");
@@ -126,19 +87,16 @@ fn services_stop_start_and_come_back() {
     assert_code(&folder.run(&engine, &["down"]), 0);
 }
 
-/// A command on a terminal of its own; the first end reads what it shows.
-fn on_a_terminal(mut command: Command) -> (std::process::Child, fs::File) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&master).expect("it is ours");
-    unlockpt(&master).expect("it is unlocked");
-    let name = ptsname(&master, Vec::new()).expect("it has a name");
-    let name = name.into_string().expect("its name is text");
-    let slave = || -> OwnedFd {
-        fs::File::options().read(true).write(true).open(&name).expect("its other end").into()
-    };
-    command.stdin(slave()).stdout(slave()).stderr(slave()).env("TERM", "xterm");
-    let child = command.spawn().expect("the binary starts");
-    (child, fs::File::from(master))
+/// Waits until `up` in the foreground has brought the stack's containers to `state`.
+#[track_caller]
+fn until_state(engine: &Engine, folder: &Folder, stack: &str, state: &str) {
+    let reached = wait_for(PATIENCE, || {
+        // There is no such stack before `up` made it.
+        let ps = folder.run(engine, &["ps", "--stack", stack, "-a", "--format", "{{.State}}"]);
+        let shown = text(&ps.stdout);
+        (!shown.is_empty() && shown.lines().all(|line| line == state)).then_some(())
+    });
+    assert!(reached.is_some(), "{stack} is not {state}: {}", engine.log());
 }
 
 #[test]
@@ -148,30 +106,14 @@ fn the_foreground_follows_until_ctrl_c_and_exits_with_130() {
     }
     let engine = Engine::start();
     let folder = Folder::new("name: front\nservices:\n  web:\n    image: bargee/hello\n");
-    let mut command = engine.command(&["up"]);
-    command.current_dir(folder.folder.path());
-    let (mut child, mut terminal) = on_a_terminal(command);
-    let running = wait_for(PATIENCE, || {
-        let ps = folder.run(&engine, &["ps", "--stack", "front", "--format", "{{.State}}"]);
-        (text(&ps.stdout).trim() == "running").then_some(())
-    });
-    assert!(running.is_some(), "it does not come up: {}", engine.log());
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it is signalled");
-    let reader = std::thread::spawn(move || {
-        let mut shown = Vec::new();
-        // The terminal's end is an error (EIO) once the last program on it is gone.
-        drop(terminal.read_to_end(&mut shown));
-        text(&shown)
-    });
-    let status = wait_for(PATIENCE, || child.try_wait().expect("a child can be waited for"));
-    let shown = reader.join().expect("the reader ends");
-    assert_eq!(status.and_then(|status| status.code()), Some(130), "{shown}");
+    let shown = Shown::run(folder.command(&engine, &["up"]));
+    until_state(&engine, &folder, "front", "running");
+    shown.signal(Signal::INT);
+    let shown = shown.ends_with(130);
     assert!(shown.contains("Gracefully stopping"), "{shown}");
     assert!(shown.contains("✔ web.1"), "nothing was drawn: {shown}");
-    let ps = folder.run(&engine, &["ps", "--stack", "front", "-a", "--format", "{{.State}}"]);
-    assert_eq!(text(&ps.stdout).trim(), "exited");
-    assert_code(&folder.run(&engine, &["down"]), 0);
+    until_state(&engine, &folder, "front", "exited");
+    folder.ok(&engine, &["down"]);
 }
 
 /// Runs `up -d` on a wrong file; a refusal is quick, exits with 1, and shows place, line and hint.
@@ -211,11 +153,11 @@ fn a_missing_image_and_a_port_in_use_are_shown_at_their_lines() {
 #[test]
 fn a_wrong_file_starts_no_engine() {
     let folder = Folder::new("services:\n  web:\n    imgae: a\n");
-    let run = folder.folder.path().join("run");
+    let run = folder.path().join("run");
     let output = Command::new(env!("CARGO_BIN_EXE_bargee"))
         .args(["up", "-d"])
-        .current_dir(folder.folder.path())
-        .env("BARGEE_ROOT", folder.folder.path().join("root"))
+        .current_dir(folder.path())
+        .env("BARGEE_ROOT", folder.path().join("root"))
         .env("BARGEE_RUN", &run)
         .output()
         .expect("the binary starts");

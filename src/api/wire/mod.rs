@@ -6,6 +6,7 @@ pub mod host_config_out;
 pub mod image;
 pub mod lenient;
 pub mod network;
+pub mod path_stat;
 pub mod time;
 pub mod update;
 pub mod volume;

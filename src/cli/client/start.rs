@@ -131,7 +131,7 @@ fn spawn(place: &Place, log: &Path) -> Result<Child, ClientError> {
         command.arg("--config").arg(config);
     }
     if let Some(level) = &place.log_level {
-        command.arg("--log-level").arg(level);
+        command.arg("--log-level").arg(level.as_str());
     }
     command
         .stdin(Stdio::null())

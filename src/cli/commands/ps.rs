@@ -94,7 +94,7 @@ impl Verb for Args {
 }
 
 /// Returns the first twelve digits of an id, as docker shows it.
-pub(super) fn short(id: &str) -> &str {
+pub(crate) fn short(id: &str) -> &str {
     let bare = id.strip_prefix("sha256:").unwrap_or(id);
     bare.get(..12).unwrap_or(bare)
 }
@@ -107,7 +107,8 @@ pub(super) fn ellipsis(text: &str, most: usize) -> String {
     text.chars().take(most - 1).chain(['…']).collect()
 }
 
-fn row(container: &Value, now: Timestamp, full: bool) -> Map<String, Value> {
+/// Returns a container of the engine's list in docker's fields; `full` shortens nothing.
+pub(crate) fn row(container: &Value, now: Timestamp, full: bool) -> Map<String, Value> {
     let text = |key: &str| container[key].as_str().unwrap_or_default();
     let id = if full { text("Id") } else { short(text("Id")) };
     let image = match text("Image") {

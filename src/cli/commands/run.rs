@@ -80,28 +80,48 @@ impl Args {
             printer::line(&id)?;
             return Ok(exit::OK);
         }
-        self.attached(&client, &id, streams).await
-    }
-
-    async fn attached(
-        &self,
-        client: &Client,
-        id: &str,
-        streams: [bool; 3],
-    ) -> Result<u8, CliError> {
         let process = &self.container.process;
-        let session = Session {
-            client,
-            peer: Peer::Container(id),
-            stdin: streams[0],
+        let joining = Joining {
+            streams,
             tty: process.tty,
             proxy: self.sig_proxy,
             detach_keys: self.detach_keys.as_deref(),
+            removed: process.rm,
+        };
+        joining.run(&client, &id).await
+    }
+}
+
+/// How a container that was just created is joined.
+#[derive(Debug)]
+pub(crate) struct Joining<'a> {
+    pub(crate) streams: [bool; 3],
+    pub(crate) tty: bool,
+    /// Pass signals on.
+    pub(crate) proxy: bool,
+    pub(crate) detach_keys: Option<&'a str>,
+    /// It goes when its program ends.
+    pub(crate) removed: bool,
+}
+
+impl Joining<'_> {
+    /// Joins the container, starts it, and follows it to its end; its exit code is returned.
+    ///
+    /// # Errors
+    /// It does not start, or the engine is lost.
+    pub(crate) async fn run(&self, client: &Client, id: &str) -> Result<u8, CliError> {
+        let session = Session {
+            client,
+            peer: Peer::Container(id),
+            stdin: self.streams[0],
+            tty: self.tty,
+            proxy: self.proxy,
+            detach_keys: self.detach_keys,
         };
         let ready = session.prepare()?;
-        let joined = attach(client, id, streams).await?;
+        let joined = attach(client, id, self.streams).await?;
         // Asked before the start, or a quick program's end is missed.
-        let exited = Exited::watch(client, id, process.rm).await?;
+        let exited = Exited::watch(client, id, self.removed).await?;
         start(client, id).await?;
         ready.resize().await;
         match ready.run(joined).await? {
@@ -134,7 +154,7 @@ pub(super) async fn attach(
 }
 
 /// Starts a container that was just created. The exit code of a failure is what docker's `run` has for it.
-async fn start(client: &Client, id: &str) -> Result<(), CliError> {
+pub(crate) async fn start(client: &Client, id: &str) -> Result<(), CliError> {
     match client.post(&format!("/containers/{id}/start"), &[], None).await {
         Ok(_) => Ok(()),
         Err(error) => {

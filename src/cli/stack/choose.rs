@@ -74,6 +74,7 @@ pub(crate) fn both(before: &StackChoice, own: &StackArgs) -> StackArgs {
             .or_else(|| before.project_directory.clone()),
         env_file: list(&before.env_files, &own.env_file),
         profile: [before.profiles.clone(), own.profile.clone()].concat(),
+        selected: own.selected.clone(),
     }
 }
 

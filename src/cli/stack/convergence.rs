@@ -78,7 +78,9 @@ impl Convergence {
                 Some("build the image elsewhere and load it: docker save IMAGE | bargee load"),
             ));
         }
-        let mut wanted = Wanted::read(&choose::both(&global.stack, &self.files))?;
+        let mut args = choose::both(&global.stack, &self.files);
+        args.selected.clone_from(&self.services);
+        let mut wanted = Wanted::read(&args)?;
         wanted
             .check_services(self.services.iter().chain(self.scale.iter().map(|(name, _)| name)))?;
         for (name, replicas) in &self.scale {

@@ -3,7 +3,9 @@
 //! The events of the stack are listened to before anything is changed, so no container is missed. What a
 //! container writes is read from its log since `up` began; one that starts again is followed again.
 
-use std::collections::BTreeMap;
+mod again;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
@@ -11,6 +13,8 @@ use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, sleep_until, timeout};
+
+use again::LastRun;
 
 use super::ansi::Paint;
 use super::convergence::Convergence;
@@ -56,7 +60,7 @@ pub(crate) async fn run(
     options: &Foreground,
 ) -> Result<u8, CliError> {
     let mut signals = Signals::listen()?;
-    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let began = now();
     let events = events(client, wanted.name()).await?;
     let lines = requests::apply(client, &convergence.request(wanted, false, None)).await?;
     let title = format!("up {}", wanted.name());
@@ -77,8 +81,10 @@ pub(crate) async fn run(
         stack: wanted.name(),
         options,
         since: format!("{}.{:09}", began.as_secs(), began.subsec_nanos()),
+        up_ended: i64::try_from(now().as_nanos()).unwrap_or(i64::MAX),
         printer: Printer::new(style(options)),
         containers: BTreeMap::new(),
+        removed: BTreeSet::new(),
         sender,
     };
     let end = follower.follow(events, receiver, &mut signals).await?;
@@ -90,6 +96,11 @@ pub(crate) async fn run(
             stop(client, wanted.name(), options, &mut signals, code).await
         }
     }
+}
+
+/// Returns the time since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn style(options: &Foreground) -> Style {
@@ -129,18 +140,27 @@ async fn stop(
         let lines = requests::services(client, stack, "stop", &selection).await?;
         show(lines, &format!("stop {stack}"), Display::choose(false), None).await
     };
-    let killed = tokio::select! {
-        stopped = stopping => {
-            stopped?;
-            false
-        }
-        _ = signals.next() => true,
-    };
-    if killed {
-        let lines = requests::services(client, stack, "kill", &selection).await?;
-        show(lines, &format!("kill {stack}"), Display::choose(false), None).await?;
+    let mut stopping = std::pin::pin!(stopping);
+    tokio::select! {
+        stopped = &mut stopping => return stopped.map(|()| code),
+        _ = signals.next() => {}
     }
+    kill(client, stack, &selection).await?;
+    // Nothing holds it up any more, and what it stops is gone when it ends.
+    stopping.await?;
     Ok(code)
+}
+
+/// Kills what is being stopped; the display of the stop tells of its end.
+async fn kill(client: &Client, stack: &str, selection: &ServiceSelection) -> Result<(), CliError> {
+    let mut lines = requests::services(client, stack, "kill", selection).await?;
+    while let Some(line) = lines.next().await? {
+        if line["event"] == "finished" && line["ok"] == false {
+            let message = line["message"].as_str().unwrap_or("the containers can't be killed");
+            return Err(tell::refuse(message, line["hint"].as_str()));
+        }
+    }
+    Ok(())
 }
 
 struct Signals {
@@ -190,6 +210,9 @@ struct Container {
     ended: Option<Ended>,
     /// Its last end was told.
     told: bool,
+    last: LastRun,
+    /// Why it runs again, which was not told yet.
+    because: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -223,8 +246,12 @@ struct Follower<'a> {
     options: &'a Foreground,
     /// When `up` began, in Unix seconds with a fraction.
     since: String,
+    /// When it had done its work, in Unix nanoseconds.
+    up_ended: i64,
     printer: Printer,
     containers: BTreeMap<String, Container>,
+    /// Names of containers that were removed and not made anew.
+    removed: BTreeSet<String>,
     sender: Sender<Message>,
 }
 
@@ -303,6 +330,9 @@ impl Follower<'_> {
                 let known = self.containers.entry(id).or_default();
                 (known.service, known.name) = (service, name);
                 (known.reading, known.again, known.told) = (true, false, false);
+                if let Some(because) = known.because.take() {
+                    printer::print(&self.printer.remark(&known.name, &because))?;
+                }
                 Ok(())
             }
             // Removed between the event and the request.
@@ -342,6 +372,11 @@ impl Follower<'_> {
         let Some(container) = self.containers.get_mut(id) else { return Ok(false) };
         container.reading = false;
         if container.again {
+            if let Some(ended) = &mut container.ended {
+                ended.tell_at = Instant::now();
+                self.tell_ended(Instant::now())?;
+            }
+            let Some(container) = self.containers.get(id) else { return Ok(false) };
             let (service, name) = (container.service.clone(), container.name.clone());
             self.join(id.to_owned(), service, name).await?;
             return Ok(false);
@@ -379,20 +414,36 @@ impl Follower<'_> {
             return Ok(false);
         }
         let name = format!("{service}-{}", attribute("com.docker.compose.container-number"));
+        let code = attribute("exitCode").parse().unwrap_or(0);
+        // What `up` itself replaced or waited for was told by its progress.
+        let of_up = event.time < self.up_ended;
+        let known = self.containers.entry(event.actor.id.clone()).or_default();
+        (known.service, known.name) = (service.clone(), name.clone());
+        known.last.note(&event.action, code);
         match event.action.as_str() {
+            // Its log has been read since before.
+            "start" if of_up && known.reading => Ok(false),
             "start" => {
-                let known = self.containers.entry(event.actor.id.clone()).or_default();
+                known.because = match self.removed.remove(&name) {
+                    true => Some("made anew: the container before it was removed".to_owned()),
+                    false => known.last.again().filter(|_| !of_up),
+                };
+                if let Some(ended) = &mut known.ended {
+                    ended.tell_at = Instant::now();
+                }
                 if known.reading {
                     known.again = true;
                     return Ok(false);
                 }
+                self.tell_ended(Instant::now())?;
                 self.join(event.actor.id, service, name).await?;
                 Ok(false)
             }
+            "destroy" if !of_up => {
+                self.removed.insert(name);
+                Ok(false)
+            }
             "die" => {
-                let code = attribute("exitCode").parse().unwrap_or(0);
-                let known = self.containers.entry(event.actor.id.clone()).or_default();
-                (known.service, known.name) = (service, name);
                 // The next start is read from here on: what came before was shown.
                 let (seconds, rest) = (event.time / 1_000_000_000, event.time % 1_000_000_000);
                 known.since = Some(format!("{seconds}.{rest:09}"));

@@ -22,6 +22,7 @@ mod problems;
 mod progress;
 pub(crate) mod ps;
 mod requests;
+pub(crate) mod run;
 pub(crate) mod services;
 mod show;
 mod tell;

@@ -9,12 +9,14 @@ use super::choose::{self, ByName};
 use super::containers::{Found, select};
 use super::requests;
 use super::tell;
+use crate::cli::client::Client;
+use crate::cli::commands::ps::{row, short};
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::global::Global;
 use crate::cli::output::printer;
 use crate::cli::output::table::Table;
-use crate::cli::output::template::Template;
+use crate::cli::output::template::{self, Template};
 use crate::cli::output::time::ago;
 use crate::cli::verb::Verb;
 use crate::diagnostic::escape_controls;
@@ -67,7 +69,17 @@ impl Verb for Args {
             let asked = states.is_empty() || states.iter().any(|asked| asked == state);
             asked && (live || self.all || !states.is_empty())
         });
-        printer::print(&self.text(&view.name, &found)?)?;
+        if let Some(reason) = &view.frozen {
+            tell::note(&format!(
+                "stack {} is frozen: {reason}; `bargee up` lets it go on",
+                view.name
+            ));
+        }
+        let listed = match self.wants_fields() {
+            true => listed(&client, &view.name).await?,
+            false => Vec::new(),
+        };
+        printer::print(&self.text(&view.name, &found, &listed)?)?;
         Ok(exit::OK)
     }
 
@@ -94,7 +106,12 @@ impl Args {
         Ok(states)
     }
 
-    fn text(&self, stack: &str, found: &[Found<'_>]) -> Result<String, CliError> {
+    /// Whether more is asked for than the table and the lists show.
+    fn wants_fields(&self) -> bool {
+        !self.quiet && !self.only_services && self.format != "table"
+    }
+
+    fn text(&self, stack: &str, found: &[Found<'_>], listed: &[Value]) -> Result<String, CliError> {
         let lines = |lines: &mut dyn Iterator<Item = &str>| -> String {
             lines.map(|line| format!("{}\n", escape_controls(line))).collect()
         };
@@ -108,15 +125,19 @@ impl Args {
         }
         match self.format.as_str() {
             "table" => Ok(self.table(found, Timestamp::now()).to_string()),
-            "json" => Ok(found
-                .iter()
-                .map(|container| format!("{}\n", fields(stack, container)))
-                .collect()),
-            template => {
-                let template = Template::parse(template)?;
+            format => {
+                let template = (format != "json").then(|| Template::parse(format)).transpose()?;
+                let now = Timestamp::now();
                 let mut text = String::new();
                 for container in found {
-                    text.push_str(&template.render(&fields(stack, container))?);
+                    let id = &container.replica.id;
+                    let listed = listed.iter().find(|listed| listed["Id"] == **id);
+                    let listed = listed.unwrap_or(&Value::Null);
+                    let fields = fields(stack, container, listed, now, self.no_trunc);
+                    text.push_str(&match &template {
+                        Some(template) => template.render(&fields)?,
+                        None => template::json(&fields),
+                    });
                     text.push('\n');
                 }
                 Ok(text)
@@ -150,26 +171,64 @@ impl Args {
     }
 }
 
-/// One container with compose's field names, and ours behind them.
-fn fields(stack: &str, Found { service, replica }: &Found<'_>) -> Value {
+/// Returns the stack's containers as the Docker API lists them, which knows what a stack has no need of.
+async fn listed(client: &Client, stack: &str) -> Result<Vec<Value>, CliError> {
+    let label = format!("com.docker.compose.project={stack}");
+    let filters = json!({ "label": [label] }).to_string();
+    let query = [("all", "1"), ("filters", filters.as_str())];
+    Ok(client.get("/containers/json", &query).await?.json()?)
+}
+
+/// One container in compose's fields and their order, and ours behind them. One that went while we looked is not
+/// `listed`, and has less to tell.
+fn fields(
+    stack: &str,
+    Found { service, replica }: &Found<'_>,
+    listed: &Value,
+    now: Timestamp,
+    full: bool,
+) -> Value {
+    let docker = row(listed, now, full);
+    let of_docker = |key: &str| docker.get(key).cloned().unwrap_or_default();
     json!({
-        "ID": replica.id,
-        "Name": replica.container,
+        "Command": of_docker("Command"),
+        "CreatedAt": of_docker("CreatedAt"),
+        "ExitCode": replica.exit_code.unwrap_or(0),
+        "Health": replica.health.clone().unwrap_or_default(),
+        "ID": if full { &replica.id } else { short(&replica.id) },
         "Image": service.image,
-        "Command": replica.command,
+        "Labels": of_docker("Labels"),
+        "LocalVolumes": of_docker("LocalVolumes"),
+        "Mounts": of_docker("Mounts"),
+        "Name": replica.container,
+        "Names": replica.container,
+        "Networks": of_docker("Networks"),
+        "Ports": replica.ports.join(", "),
         "Project": stack,
+        "Publishers": publishers(&listed["Ports"]),
+        "RunningFor": of_docker("RunningFor"),
         "Service": service.name,
-        "Created": replica.created_at / 1_000_000_000,
+        "Size": of_docker("Size"),
         "State": replica.state,
         "Status": replica.status,
-        "Health": replica.health.clone().unwrap_or_default(),
-        "ExitCode": replica.exit_code.unwrap_or(0),
-        "Ports": replica.ports.join(", "),
         "Number": replica.number,
         "OneOff": replica.oneoff,
         "OOMKilled": replica.oom,
         "Restarts": replica.restarts,
     })
+}
+
+fn publishers(ports: &Value) -> Vec<Value> {
+    let ports = ports.as_array().into_iter().flatten();
+    let publishers = ports.map(|port| {
+        json!({
+            "URL": port["IP"].as_str().unwrap_or_default(),
+            "TargetPort": port["PrivatePort"],
+            "PublishedPort": port["PublicPort"].as_u64().unwrap_or(0),
+            "Protocol": port["Type"],
+        })
+    });
+    publishers.collect()
 }
 
 #[cfg(test)]
@@ -210,10 +269,10 @@ mod tests {
         NAME         IMAGE     COMMAND                  SERVICE   CREATED         STATUS                   PORTS
         shop-web-1   nginx     "/docker-entrypoint.…"   web       2 minutes ago   Up 2 minutes (healthy)   0.0.0.0:80->80/tcp, [::]:80->80/tcp
         "#);
-        let text = args("{{.Name}} {{.Project}}").text("shop", &found).unwrap();
+        let text = args("{{.Name}} {{.Project}}").text("shop", &found, &[]).unwrap();
         assert_eq!(text, "shop-web-1 shop\n");
         let line: Value =
-            serde_json::from_str(&args("json").text("shop", &found).unwrap()).unwrap();
+            serde_json::from_str(&args("json").text("shop", &found, &[]).unwrap()).unwrap();
         assert_eq!(line["Service"], "web");
     }
 

@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::tell;
 use crate::cli::client::{Client, ClientError, Lines, Method, segment};
 use crate::cli::error::CliError;
-use crate::protocol::{ApplyRequest, DownRequest, PlanReport, ServiceSelection, StackView};
+use crate::protocol::{
+    ApplyRequest, DownRequest, PlanReport, RunRequest, ServiceSelection, StackView,
+};
 
 /// Asks for one stack's change and returns the lines that tell of it.
 async fn change<T: Serialize>(
@@ -35,6 +37,14 @@ fn explained(error: ClientError) -> CliError {
 
 pub(crate) async fn apply(client: &Client, request: &ApplyRequest) -> Result<Lines, CliError> {
     change(client, request.submission.stack.name.as_str(), "apply", request).await
+}
+
+pub(crate) async fn run(
+    client: &Client,
+    stack: &str,
+    request: &RunRequest,
+) -> Result<Lines, CliError> {
+    change(client, stack, "run", request).await
 }
 
 pub(crate) async fn plan(client: &Client, request: &ApplyRequest) -> Result<PlanReport, CliError> {

@@ -12,7 +12,7 @@ use crate::engine::error::EngineError;
 use crate::engine::state::containers::{Container, Phase};
 use crate::engine::translate::{self, Resolved, ResolvedMount};
 use crate::engine::{merge, profile};
-use crate::runtime::bundle::{FileInside, Lookup, Rootfs, ShimConfig};
+use crate::runtime::bundle::{FileInside, Lookup, Rootfs, ShimConfig, Sources};
 use crate::spec::container::{ContainerSpec, InlineFile, MountKind, NetworkMode};
 
 /// Files of ours that are bound over those of the image.
@@ -129,7 +129,7 @@ impl Engine {
                 .map(|other| self.namespace_of(other, "ipc", "IPC"))
                 .transpose()?,
             identity,
-            mounts: self.resolved_mounts(row)?,
+            mounts: self.mounts_at_start(row)?,
             devices,
             bounding: self.machine.bounding.clone(),
             hard_limits: self.machine.hard_limits.clone(),
@@ -175,7 +175,23 @@ impl Engine {
         }
     }
 
-    fn resolved_mounts(&self, row: &Container) -> Result<Vec<ResolvedMount>, EngineError> {
+    /// Returns the container's mounts with what other containers share, which must be running.
+    fn mounts_at_start(&self, row: &Container) -> Result<Vec<ResolvedMount>, EngineError> {
+        let mut all = self.resolved_mounts(row)?;
+        if let Some(other) = self.joined_ipc(&row.spec)?
+            && !all.iter().any(|mount| mount.target == "/dev/shm")
+        {
+            let namespace = self.namespace_of(other, "mnt", "IPC")?;
+            let mount = bound("/dev/shm", Path::new("/dev/shm"), false);
+            all.push(ResolvedMount { lookup: Some(Lookup::Namespace(namespace)), ..mount });
+        }
+        Ok(all)
+    }
+
+    pub(super) fn resolved_mounts(
+        &self,
+        row: &Container,
+    ) -> Result<Vec<ResolvedMount>, EngineError> {
         let spec = &row.spec;
         let mut all = Vec::new();
         for mount in &spec.mounts {
@@ -195,13 +211,6 @@ impl Engine {
         }
         if spec.ipc_mode == "host" && !taken(&all, "/dev/shm") {
             all.push(bound("/dev/shm", Path::new("/dev/shm"), false));
-        }
-        if let Some(other) = self.joined_ipc(spec)?
-            && !taken(&all, "/dev/shm")
-        {
-            let namespace = self.namespace_of(other, "mnt", "IPC")?;
-            let mount = bound("/dev/shm", Path::new("/dev/shm"), false);
-            all.push(ResolvedMount { lookup: Some(Lookup::Namespace(namespace)), ..mount });
         }
         Ok(all)
     }
@@ -252,10 +261,17 @@ impl Engine {
         }
     }
 
+    pub(super) fn rootfs_of(&self, row: &Container) -> Result<Rootfs, EngineError> {
+        let folder = self.paths.container(&row.id);
+        Ok(Rootfs::Overlay {
+            lower: self.image_of(&row.image_id)?.layers(&self.store)?.to_vec(),
+            upper: folder.join("upper"),
+            work: folder.join("work"),
+        })
+    }
+
     fn shim_config(&self, row: &Container) -> Result<ShimConfig, EngineError> {
         let spec = &row.spec;
-        let folder = self.paths.container(&row.id);
-        let image = self.image_of(&row.image_id)?;
         let configs = spec.files.iter().filter(|file| !file.secret).map(|file| FileInside {
             target: file.target.clone(),
             content: file.content.clone(),
@@ -273,11 +289,7 @@ impl Engine {
         };
         Ok(ShimConfig {
             id: row.id.clone(),
-            rootfs: Rootfs::Overlay {
-                lower: image.layers(&self.store)?.to_vec(),
-                upper: folder.join("upper"),
-                work: folder.join("work"),
-            },
+            rootfs: self.rootfs_of(row)?,
             log: logging::config(
                 &spec.logging,
                 &self.config.logs,
@@ -289,11 +301,7 @@ impl Engine {
             cgroup: self.cgroup_of(row),
             shim_oom_score_adj: SHIM_OOM_SCORE,
             files: configs.chain([mark]).collect(),
-            sources: self
-                .resolved_mounts(row)?
-                .into_iter()
-                .filter_map(|mount| Some((mount.target.into(), mount.lookup?)))
-                .collect(),
+            sources: lookups(&self.mounts_at_start(row)?),
         })
     }
 
@@ -323,6 +331,14 @@ fn propagation(mounts: &[crate::spec::container::Mount]) -> Option<&'static str>
         return Some("shared");
     }
     words().any(|word| matches!(word, "slave" | "rslave")).then_some("rslave")
+}
+
+/// Returns where the sources of mounts are looked up, as the bundle has it.
+pub(super) fn lookups(mounts: &[ResolvedMount]) -> Sources {
+    let lookups = mounts
+        .iter()
+        .filter_map(|mount| Some((PathBuf::from(&mount.target), mount.lookup.clone()?)));
+    lookups.collect()
 }
 
 fn bound(target: &str, source: &Path, read_only: bool) -> ResolvedMount {

@@ -40,7 +40,8 @@ fn is_empty(folder: &OwnedFd) -> io::Result<bool> {
 }
 
 fn copy_folder(from: &Merged, to: &OwnedFd) -> io::Result<()> {
-    for (name, found) in from.entries()? {
+    for name in from.names()? {
+        let Some(found) = from.look(&name)? else { continue };
         match found {
             Found::Folder(folder) => {
                 rustix::fs::mkdirat(to, &*name, Mode::RWXU)?;

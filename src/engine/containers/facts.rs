@@ -42,3 +42,16 @@ impl From<&HealthConfig> for Healthcheck {
         }
     }
 }
+
+impl From<&Healthcheck> for HealthConfig {
+    fn from(check: &Healthcheck) -> Self {
+        Self {
+            test: check.test.clone(),
+            interval: check.interval,
+            timeout: check.timeout,
+            start_period: check.start_period,
+            start_interval: check.start_interval,
+            retries: check.retries,
+        }
+    }
+}

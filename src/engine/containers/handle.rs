@@ -26,7 +26,7 @@ pub struct Handle {
     /// Held from reading the row to publishing the changed one.
     changing: std::sync::Mutex<()>,
     /// Held while a verb changes the container: one at a time, others wait.
-    pub(crate) verb: tokio::sync::Mutex<()>,
+    pub(crate) verb: Arc<tokio::sync::Mutex<()>>,
     /// Held while a start or an exit is told, so that their events come in order. Never held for a verb's whole time.
     pub(super) turn: tokio::sync::Mutex<()>,
     /// The control connection to its shim, while there is one.
@@ -41,7 +41,7 @@ impl Handle {
             id,
             state,
             changing: std::sync::Mutex::default(),
-            verb: tokio::sync::Mutex::default(),
+            verb: Arc::default(),
             turn: tokio::sync::Mutex::default(),
             shim: std::sync::Mutex::default(),
         }

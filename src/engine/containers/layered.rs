@@ -4,12 +4,12 @@
 //! Every step opens one name without following a link; links are followed here, below the root, so nothing that
 //! an image says leads to a file of the host.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -17,6 +17,9 @@ use rustix::io::Errno;
 const OPAQUE: &str = "trusted.overlay.opaque";
 /// As many as path_resolution(7) allows.
 const MAX_LINKS: usize = 40;
+
+/// Levels of folders that are walked: as many as a layer may have.
+pub(crate) const MAX_DEPTH: usize = 256;
 
 /// A root: its layers from the top down. A single folder is a root of one layer.
 #[derive(Debug)]
@@ -57,6 +60,15 @@ enum End {
     NoFolder,
 }
 
+impl Walk {
+    fn into_folder(mut self) -> Option<Merged> {
+        match self.end {
+            End::Folder => self.above.pop().map(|(_, folder)| folder),
+            End::File(_) | End::Missing(_) | End::NoFolder => None,
+        }
+    }
+}
+
 impl Root {
     /// Opens folders from the top down; one that is missing counts as empty.
     pub(crate) fn open(layers: &[impl AsRef<Path>]) -> io::Result<Self> {
@@ -72,9 +84,43 @@ impl Root {
         Ok(Self { layers: Merged(opened) })
     }
 
+    /// The files below an open folder, with all that is mounted there.
+    pub(crate) fn of(folder: OwnedFd) -> Self {
+        Self { layers: Merged::of(folder) }
+    }
+
+    /// Returns what the layers together show.
+    pub(crate) fn folder(&self) -> &Merged {
+        &self.layers
+    }
+
+    /// As [`Root::find`], and a link that `path` itself is is not followed.
+    pub(crate) fn entry(&self, path: &Path) -> io::Result<Option<Found>> {
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+            return self.find("/");
+        };
+        match self.walk(above.as_os_str())?.into_folder() {
+            Some(folder) => folder.look(name),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns `path` without the links in it, as far as it leads; what is missing of it stands at the end.
+    pub(crate) fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let walk = self.walk(path.as_os_str())?;
+        let mut resolved: PathBuf = walk.above.iter().map(|(name, _)| name).collect();
+        match walk.end {
+            End::Folder | End::NoFolder => {}
+            End::File(Found::File { name, .. }) => resolved.push(name),
+            End::File(Found::Folder(_)) => {}
+            End::Missing(names) => resolved.extend(names.iter().rev()),
+        }
+        Ok(Path::new("/").join(resolved))
+    }
+
     /// Finds `path` as a process inside would; `None` when it is not there.
-    pub(crate) fn find(&self, path: &str) -> io::Result<Option<Found>> {
-        let mut walk = self.walk(path)?;
+    pub(crate) fn find(&self, path: impl AsRef<OsStr>) -> io::Result<Option<Found>> {
+        let mut walk = self.walk(path.as_ref())?;
         Ok(match walk.end {
             End::Folder => walk.above.pop().map(|(_, folder)| Found::Folder(folder)),
             End::File(found) => Some(found),
@@ -85,7 +131,7 @@ impl Root {
     /// Makes the folder `path` in `upper`, the uppermost layer of this root, if it is not there, with owners and
     /// modes of the layers' folders on the way.
     pub(crate) fn make_folder(&self, upper: &Path, path: &str) -> io::Result<()> {
-        let walk = self.walk(path)?;
+        let walk = self.walk(path.as_ref())?;
         let missing = match walk.end {
             End::Folder => return Ok(()),
             End::Missing(missing) => missing,
@@ -110,8 +156,8 @@ impl Root {
     }
 
     /// Follows `path` and its links as far as it goes.
-    fn walk(&self, path: &str) -> io::Result<Walk> {
-        let mut rest: Vec<OsString> = parts(path.as_ref());
+    fn walk(&self, path: &OsStr) -> io::Result<Walk> {
+        let mut rest: Vec<OsString> = parts(path);
         let mut above = vec![(OsString::new(), self.layers.again()?)];
         let mut links = 0;
         while let Some(name) = rest.pop() {
@@ -169,6 +215,10 @@ impl Root {
 }
 
 impl Merged {
+    pub(crate) fn of(folder: OwnedFd) -> Self {
+        Self(vec![folder])
+    }
+
     /// Returns the folder's own attributes: the uppermost one's.
     pub(crate) fn top(&self) -> Option<&OwnedFd> {
         self.0.first()
@@ -178,7 +228,8 @@ impl Merged {
         Ok(Self(self.0.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?))
     }
 
-    fn look(&self, name: &OsStr) -> io::Result<Option<Found>> {
+    /// Finds one name in the folder; a link is not followed.
+    pub(crate) fn look(&self, name: &OsStr) -> io::Result<Option<Found>> {
         let mut folders = Vec::new();
         for layer in &self.0 {
             let stat = match rustix::fs::statat(layer, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -205,23 +256,57 @@ impl Merged {
         Ok((!folders.is_empty()).then_some(Found::Folder(Self(folders))))
     }
 
-    /// Returns everything in the folder, by name.
-    pub(crate) fn entries(&self) -> io::Result<BTreeMap<OsString, Found>> {
-        let mut all = BTreeMap::new();
+    /// Returns the names that a layer has in the folder, in order. Some may be hidden: [`Merged::look`] tells.
+    pub(crate) fn names(&self) -> io::Result<BTreeSet<OsString>> {
+        let mut all = BTreeSet::new();
         for layer in &self.0 {
             for entry in rustix::fs::Dir::read_from(layer)? {
                 let entry = entry?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
-                if name == "." || name == ".." || all.contains_key(name) {
-                    continue;
-                }
-                if let Some(found) = self.look(name)? {
-                    all.insert(name.to_owned(), found);
+                if name != "." && name != ".." {
+                    all.insert(name.to_owned());
                 }
             }
         }
         Ok(all)
     }
+
+    /// Calls `visit` with all that is below the folder, folders before what is in them. One folder is open a level.
+    pub(crate) fn visit(
+        &self,
+        visit: &mut impl FnMut(&Path, &Found) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.visit_below(Path::new(""), 0, visit)
+    }
+
+    fn visit_below(
+        &self,
+        here: &Path,
+        depth: usize,
+        visit: &mut impl FnMut(&Path, &Found) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(too_deep());
+        }
+        for name in self.names()? {
+            // It may be gone by now.
+            let Some(found) = self.look(&name)? else { continue };
+            let path = here.join(name);
+            visit(&path, &found)?;
+            if let Found::Folder(folder) = found {
+                folder.visit_below(&path, depth + 1, visit)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A program in a container can make folders deeper than our stack and descriptors reach.
+pub(crate) fn too_deep() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("there are more than {MAX_DEPTH} folders in one another"),
+    )
 }
 
 /// Returns the names of a path, the last one first.
@@ -240,15 +325,15 @@ fn make_and_enter(folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
 }
 
-fn is_link(stat: &Stat) -> bool {
+pub(crate) fn is_link(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn is_opaque(folder: &OwnedFd) -> bool {
+pub(crate) fn is_opaque(folder: &OwnedFd) -> bool {
     let mut value = [0; 4];
     rustix::fs::fgetxattr(folder.as_fd(), OPAQUE, &mut value)
         .is_ok_and(|size| &value[..size] == b"y")
@@ -301,7 +386,13 @@ mod tests {
         assert_eq!(text(&root, "/etc/b"), None);
         assert_eq!(text(&root, "etc/./c").as_deref(), Some("low"));
         let Some(Found::Folder(etc)) = root.find("/etc").unwrap() else { panic!() };
-        assert_eq!(etc.entries().unwrap().into_keys().collect::<Vec<_>>(), ["a", "c"]);
+        let mut seen = Vec::new();
+        etc.visit(&mut |path, _| {
+            seen.push(path.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [Path::new("a"), Path::new("c")]);
     }
 
     #[test]
@@ -324,6 +415,24 @@ mod tests {
         assert_eq!(text(&root, "/relative").as_deref(), Some("inside"));
         assert_eq!(text(&root, "/x/etc/passwd"), None);
         assert!(root.read("/loop", 1).is_err());
+    }
+
+    #[test]
+    fn a_path_is_resolved_as_far_as_it_leads() {
+        let (folder, root) = root(&[&[("srv/app/f", Some("f"))]]);
+        let top = folder.path().join("0");
+        symlink("/../srv/./app", top.join("link")).unwrap();
+        symlink("nowhere/x", top.join("dangling")).unwrap();
+        let resolved = |path: &str| root.resolve(path.as_ref()).unwrap();
+        assert_eq!(resolved("/link/f"), Path::new("/srv/app/f"));
+        assert_eq!(resolved("/link/../a/b"), Path::new("/srv/a/b"));
+        assert_eq!(resolved("/dangling"), Path::new("/nowhere/x"));
+        assert_eq!(resolved("/"), Path::new("/"));
+        let entry = |path: &str| root.entry(path.as_ref()).unwrap();
+        assert!(matches!(entry("/link"), Some(Found::File { stat, .. }) if is_link(&stat)));
+        assert!(matches!(entry("/link/f"), Some(Found::File { stat, .. }) if !is_link(&stat)));
+        assert!(matches!(entry("/"), Some(Found::Folder(_))));
+        assert!(entry("/srv/app/f/g").is_none());
     }
 
     #[test]

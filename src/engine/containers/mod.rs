@@ -12,6 +12,7 @@ mod devices;
 mod exec_process;
 pub mod execs;
 mod facts;
+pub mod files;
 mod handle;
 mod health;
 mod layered;

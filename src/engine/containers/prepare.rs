@@ -34,7 +34,7 @@ impl Engine {
         self.connect_sandbox(handle).await
     }
 
-    fn prepare_sources(&self, row: &Container) -> Result<(), EngineError> {
+    pub(super) fn prepare_sources(&self, row: &Container) -> Result<(), EngineError> {
         for mount in &row.spec.mounts {
             match &mount.kind {
                 MountKind::Bind { source, create_host_path: true, .. } => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::merge::{self, ImageFacts};
+use crate::engine::profile::{SystemPaths, system_paths};
 use crate::engine::state::containers::Container;
 use crate::engine::volumes::Source;
 use crate::spec::container::{Mount, MountKind};
@@ -23,6 +24,8 @@ pub struct View {
     pub hostname: String,
     pub arguments: Vec<String>,
     pub log_path: PathBuf,
+    /// What of the kernel is closed to it; `None` for a privileged one.
+    pub system_paths: Option<SystemPaths>,
 }
 
 /// One endpoint on one network.
@@ -61,6 +64,8 @@ impl Engine {
             hostname: self.hostname_of(&row),
             arguments: merge::arguments(&row.spec, &facts),
             log_path: self.paths.container_log(&row.id),
+            system_paths: (!row.spec.privileged)
+                .then(|| system_paths(&row.spec, &self.machine.masked_too)),
             facts,
             row,
         })

@@ -120,7 +120,8 @@ impl Engine {
             self.network_event("disconnect", network, Some(&row.id));
         }
         self.write(Durability::Process, |tx| addresses::release_on(tx, &network.id, &row.id))?;
-        self.purge_released().await
+        self.purge_released_soon();
+        Ok(())
     }
 
     /// Notes a running container's changed networks and their addresses.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::live::{self, Live, Rows};
@@ -37,6 +37,8 @@ pub struct Networks {
     /// Ports that netd holds, and those that it was refused.
     pub(super) told: Mutex<(Held, Arc<Vec<Refused>>)>,
     pub(super) netd: Netd,
+    /// A purge of released addresses is about to run.
+    pub(super) purging: AtomicBool,
     pub(super) host_has_ipv6: bool,
 }
 
@@ -53,6 +55,7 @@ impl Networks {
             closing: Mutex::default(),
             told: Mutex::default(),
             netd: Netd::new(&paths.run().join("netd")),
+            purging: AtomicBool::new(false),
             host_has_ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
         })
     }
@@ -104,7 +107,8 @@ impl Engine {
         self.create_predefined().await?;
         self.watch_rules();
         self.refresh_publications().await?;
-        self.purge_released().await
+        self.purge_released_soon();
+        Ok(())
     }
 
     /// Tells whether the container's program may be running since before this engine.

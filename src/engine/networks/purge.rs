@@ -2,14 +2,21 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rusqlite::Transaction;
 
 use super::live;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
-use crate::engine::state::{Durability, addresses};
+use crate::engine::state::{Durability, StateError, addresses};
 use crate::net::conntrack::{self, Purge};
 use crate::net::model::Protocol;
 use crate::spec::container::PortSpec;
+
+/// How long released addresses wait for one purge together: the kernel walks its whole table for each.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Frees the addresses of containers that are gone and whose links are going.
@@ -18,21 +25,34 @@ impl Engine {
         self.purge_released().await
     }
 
-    /// Frees released addresses after their connections are forgotten.
-    pub(super) async fn purge_released(self: &Arc<Self>) -> Result<(), EngineError> {
+    /// Frees released addresses a moment later, after their connections are forgotten.
+    pub(super) fn purge_released_soon(self: &Arc<Self>) {
+        if self.networks.purging.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let engine = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(TOGETHER).await;
+            // An engine that ended leaves them to the next one.
+            let Some(engine) = engine.upgrade() else { return };
+            engine.networks.purging.store(false, Ordering::Relaxed);
+            if let Err(error) = engine.purge_released().await {
+                tracing::warn!(error = error.full(), "released addresses are not free yet");
+            }
+        });
+    }
+
+    async fn purge_released(self: &Arc<Self>) -> Result<(), EngineError> {
         let released = self.read(addresses::released)?;
         if released.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<Purge> =
-            released.iter().map(|(_, address)| Purge::Address(*address)).collect();
-        forget(&wanted);
-        self.write(Durability::Process, |tx| {
-            released
-                .iter()
-                .try_for_each(|(network, address)| addresses::purged(tx, network, *address))
-        })
-        .map_err(EngineError::State)
+        let wanted = purges(&released);
+        let forgotten = tokio::task::spawn_blocking(move || forget(&wanted));
+        forgotten.await.map_err(|error| {
+            EngineError::io("forget old connections")(std::io::Error::other(error))
+        })?;
+        self.write(Durability::Process, |tx| free(tx, &released)).map_err(EngineError::State)
     }
 
     /// Forgets the UDP flows of ports that were added or removed: they stay on their old way for ever otherwise.
@@ -46,6 +66,24 @@ impl Engine {
             forget(&wanted);
         }
     }
+}
+
+/// Frees all released addresses at once, for one that has no other; tells whether there were any.
+pub(super) fn released_now(tx: &Transaction<'_>) -> Result<bool, StateError> {
+    let released = addresses::released(tx)?;
+    if !released.is_empty() {
+        forget(&purges(&released));
+        free(tx, &released)?;
+    }
+    Ok(!released.is_empty())
+}
+
+fn purges(released: &[(String, IpAddr)]) -> Vec<Purge> {
+    released.iter().map(|(_, address)| Purge::Address(*address)).collect()
+}
+
+fn free(tx: &Transaction<'_>, released: &[(String, IpAddr)]) -> Result<(), StateError> {
+    released.iter().try_for_each(|(network, address)| addresses::purged(tx, network, *address))
 }
 
 /// Forgets the connections of an address at once.

@@ -64,7 +64,14 @@ impl Engine {
                     Some(address) => self.reserve_fixed(tx, network, &row.id, address, at)?,
                     None => {
                         let kept = self.kept_addresses(network, &row.id);
-                        addresses::reserve(tx, &network.id, &row.id, family, &kept)?;
+                        let reserve =
+                            || addresses::reserve(tx, &network.id, &row.id, family, &kept);
+                        match reserve() {
+                            Err(StateError::Exhausted { .. }) if purge::released_now(tx)? => {
+                                reserve()?;
+                            }
+                            reserved => drop(reserved?),
+                        }
                     }
                 }
             }

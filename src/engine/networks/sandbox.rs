@@ -173,7 +173,8 @@ impl Engine {
         if !self.is_shared(&found.row) {
             driver.remove_sandbox(container)?;
         }
-        self.purge_released().await
+        self.purge_released_soon();
+        Ok(())
     }
 
     fn is_shared(&self, row: &Container) -> bool {

@@ -14,7 +14,9 @@ use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::host::{RealHost, host_error, seconds};
 use crate::engine::state::stacks::Outcome;
-use crate::protocol::{ApplyOptions, ApplyRequest, PlanReport, Progress, RecreatePolicy};
+use crate::protocol::{
+    ApplyOptions, ApplyRequest, PlanReport, Progress, RecreatePolicy, Submission,
+};
 use crate::reconcile::apply::apply;
 use crate::reconcile::controller::{Round, round};
 use crate::reconcile::desired::Desired;
@@ -27,12 +29,18 @@ const TRIES: usize = 3;
 /// After a success the machine must be as wanted within so many looks.
 const LOOKS: usize = 5;
 
+/// What is wanted after a request, with every name settled.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) merged: Merged,
+    pub(super) content: Content,
+    pub(super) desired: Desired,
+    pub(super) policy: Policy,
+}
+
 /// What a request comes to on this machine now.
 struct Prepared {
-    merged: Merged,
-    content: Content,
-    desired: Desired,
-    policy: Policy,
+    wanted: Wanted,
     plan: Plan,
 }
 
@@ -82,6 +90,19 @@ impl Engine {
         let name = submission.stack.name.as_str();
         let row = self.stack_row(name)?;
         check_owner(row.as_ref(), name, &submission.source, options.take_over)?;
+        let wanted = self.want(submission, options)?;
+        let observed = self.observe_stack(name, Some(&wanted.desired))?;
+        let plan = plan(&wanted.desired, &observed, &wanted.policy);
+        Ok(Prepared { wanted, plan })
+    }
+
+    /// Merges what is submitted into what is stored.
+    pub(super) fn want(
+        &self,
+        submission: &Submission,
+        options: &ApplyOptions,
+    ) -> Result<Wanted, EngineError> {
+        let name = submission.stack.name.as_str();
         let stored = self.stored_stack(name)?;
         let present: BTreeSet<ServiceName> = self
             .handles()
@@ -110,10 +131,8 @@ impl Engine {
         submission.stack = merged.stack.clone();
         let content = Content { submission, images };
         let desired = Desired::resolve(&content.submission.stack, &content.images);
-        let observed = self.observe_stack(name, Some(&desired))?;
         let policy = policy(options, merged.resume.clone());
-        let plan = plan(&desired, &observed, &policy);
-        Ok(Prepared { merged, content, desired, policy, plan })
+        Ok(Wanted { merged, content, desired, policy })
     }
 
     /// Returns the services that were asked for, once the machine is as wanted.
@@ -125,14 +144,15 @@ impl Engine {
         let name = request.submission.stack.name.as_str();
         let keeper = self.keeper(name);
         let mut turn = keeper.turn.lock().await;
+        let _at_work = self.at_work(name);
         let prepared = tokio::task::block_in_place(|| self.prepare(request))?;
         teller.plan(&prepared.plan);
         if !prepared.plan.problems.is_empty() {
             return Err(Failure::of_problems(&prepared.plan));
         }
-        let resumed = &prepared.merged.resumed;
+        let resumed = &prepared.wanted.merged.resumed;
         let take_over = request.options.take_over;
-        let number = self.store_stack(&prepared.content, resumed, take_over)?;
+        let number = self.store_stack(&prepared.wanted.content, resumed, take_over)?;
         turn.heals.forget();
         let mut host = RealHost::new(self);
         host.grace = seconds(request.options.timeout);
@@ -140,14 +160,14 @@ impl Engine {
         let outcome = self.carry_out(&host, &prepared, teller).await;
         let word = if outcome.is_ok() { Outcome::Good } else { Outcome::Bad };
         self.set_outcome(name, number, word).map_err(EngineError::from)?;
-        self.pin_missing(number, prepared.content)?;
+        self.pin_missing(number, prepared.wanted.content)?;
         match &outcome {
             Ok(()) => self.tell_stack(name, "converged", &[("revision", &number.to_string())]),
             Err(failure) => self.tell_stack(name, "failed", &[("error", &failure.message)]),
         }
         // Whatever is not as wanted yet is the loop's from here on.
         self.start_loop(name, &mut turn);
-        outcome.map(|()| prepared.merged.resumed)
+        outcome.map(|()| prepared.wanted.merged.resumed)
     }
 
     /// Applies the plan, and plans anew until nothing is left or trying again can't help.
@@ -157,7 +177,7 @@ impl Engine {
         prepared: &Prepared,
         teller: &mut Teller,
     ) -> Result<(), Failure> {
-        let Prepared { desired, policy, plan, .. } = prepared;
+        let Prepared { wanted: Wanted { desired, policy, .. }, plan } = prepared;
         if plan.is_empty() {
             return Ok(());
         }
@@ -192,7 +212,7 @@ impl Engine {
     }
 
     /// Pins the images that were pulled on the way.
-    fn pin_missing(&self, number: u32, mut content: Content) -> Result<(), EngineError> {
+    pub(super) fn pin_missing(&self, number: u32, mut content: Content) -> Result<(), EngineError> {
         let now = self.current_images(&content.submission.stack);
         let before = content.images.len();
         for (reference, id) in now {
@@ -214,6 +234,7 @@ impl Engine {
     ) -> Result<Option<String>, Failure> {
         let keeper = self.keeper(name);
         let mut turn = keeper.turn.lock().await;
+        let _at_work = self.at_work(name);
         let stored = self.stored_stack(name)?;
         let stored = stored
             .ok_or_else(|| EngineError::from(StackError::NoStack { name: name.to_owned() }))?;
@@ -232,7 +253,8 @@ impl Engine {
         }
         self.store_stack(&stored.content, &merged.resumed, false)?;
         turn.heals.forget();
-        let prepared = Prepared { merged, content: stored.content, desired, policy, plan };
+        let wanted = Wanted { merged, content: stored.content, desired, policy };
+        let prepared = Prepared { wanted, plan };
         let outcome = self.carry_out(&host, &prepared, teller).await;
         self.start_loop(name, &mut turn);
         outcome.map(|()| None)

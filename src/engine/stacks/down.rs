@@ -59,6 +59,7 @@ impl Engine {
     ) -> Result<Option<String>, Failure> {
         let keeper = self.keeper(name.as_str());
         let _turn = keeper.turn.lock().await;
+        let _at_work = self.at_work(name.as_str());
         if let Some(row) = self.stack_row(name.as_str()).map_err(EngineError::from)? {
             // From here on the loop leaves it alone, also after a crash.
             let row = StackRow { wanted: false, ..row };

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::at_work::Suspects;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::state::{Durability, stacks};
@@ -68,10 +69,24 @@ impl Engine {
         Ok(self.write(Durability::Power, |tx| stacks::put(tx, &row))?)
     }
 
-    /// Freezes every stack that is kept, as the engine that kept them crashed again and again.
-    pub(super) fn freeze_all(self: &Arc<Self>, reason: &str) -> Result<(), EngineError> {
+    /// Freezes every stack that is kept, as the engine that kept them crashed again and again, and names the one that
+    /// it was working on.
+    pub(super) fn freeze_after_crashes(
+        self: &Arc<Self>,
+        suspects: &Suspects,
+    ) -> Result<(), EngineError> {
         for row in self.read(stacks::list)? {
-            self.freeze(&row.name, reason)?;
+            let reason = match suspects.guilty() {
+                Some((guilty, crashes)) if guilty == row.name => {
+                    format!("the engine crashed {crashes} times while it worked on this stack")
+                }
+                Some((guilty, crashes)) => {
+                    format!("the engine crashed {crashes} times while it worked on stack {guilty}")
+                }
+                None => "the engine crashed again and again; its log says why".to_owned(),
+            };
+            tracing::error!(stack = row.name, "the stack is frozen: {reason}");
+            self.freeze(&row.name, &reason)?;
         }
         Ok(())
     }

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
+use super::at_work::{AtWork, Suspects};
 use super::heals::{Heals, is_heal};
 use super::revision::Stored;
 use crate::engine::core::{Engine, now};
@@ -38,6 +39,8 @@ pub struct Stacks {
     keepers: Mutex<BTreeMap<String, Arc<Keeper>>>,
     /// The engine takes everything down: healing would bring it up again.
     resting: AtomicBool,
+    /// What the last engine's crash interrupted.
+    suspects: OnceLock<Suspects>,
 }
 
 impl Stacks {
@@ -94,9 +97,11 @@ impl Engine {
     pub(crate) async fn start_stacks(self: &Arc<Self>) -> Result<(), EngineError> {
         let (_, events) = self.bus.subscribe(&Query::default());
         tokio::spawn(watch(Arc::downgrade(self), events));
+        let suspects = Suspects::take(&self.paths().at_work())?;
         if self.config.after_crashes {
-            self.freeze_all("the engine crashed again and again; its log says why")?;
+            self.freeze_after_crashes(&suspects)?;
         }
+        self.stacks.suspects.get_or_init(|| suspects);
         for row in self.read(stacks::list)? {
             if row.wanted {
                 self.start_loop(&row.name, &mut *self.keeper(&row.name).turn.lock().await);
@@ -117,6 +122,12 @@ impl Engine {
         keeper.look.notify_one();
     }
 
+    /// Notes that the stack is worked on, until what this returns is dropped.
+    pub(super) fn at_work(&self, name: &str) -> AtWork {
+        let crashes = self.stacks.suspects.get().map_or(0, |suspects| suspects.crashes(name));
+        AtWork::begin(&self.paths().at_work(), name, crashes)
+    }
+
     /// One look of the loop.
     async fn look(self: &Arc<Self>, name: &str, keeper: &Keeper) -> Looked {
         let mut turn = keeper.turn.lock().await;
@@ -134,6 +145,7 @@ impl Engine {
         if stored.row.frozen.is_some() || self.stacks.rests() {
             return Looked::Rest { again: None };
         }
+        let _at_work = self.at_work(name);
         let host = RealHost::new(self);
         let desired = stored.desired();
         let round = round(&host, &desired, &Policy::default(), LIMIT, |_| {}).await;

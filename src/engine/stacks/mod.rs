@@ -4,6 +4,7 @@
 //! on the loop looks whenever an event touches the stack. After a crash or a boot the same loop goes on.
 
 mod apply;
+mod at_work;
 mod down;
 mod error;
 mod foreign;
@@ -11,6 +12,7 @@ mod heals;
 mod jobs;
 mod keep;
 mod merge;
+mod oneoff;
 mod report;
 mod revision;
 mod services;

@@ -1,6 +1,7 @@
-//! Unpacks one layer into an empty folder. Nothing is believed: every path is opened below the folder by
-//! openat2(2) with RESOLVE_IN_ROOT, so no link, `..` or absolute name leads out of it; the last component
-//! is never followed. Whiteouts become overlayfs's own (Documentation/filesystems/overlayfs.rst).
+//! Unpacks archives: one layer into an empty folder, or files into a container's root. Nothing is believed: every
+//! path is opened below the root by openat2(2) with RESOLVE_IN_ROOT, so no link, `..` or absolute name leads out of
+//! it; the last component is never followed. A layer's whiteouts become overlayfs's own
+//! (Documentation/filesystems/overlayfs.rst).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,6 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tar::EntryType;
 
+use super::compression::{decompress, drain};
 use super::read::{Entry, ReadError, TarReader};
 
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -38,22 +40,59 @@ impl Default for Limits {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    #[error("the layer cannot be read")]
+    #[error("the archive cannot be read")]
     Read(#[from] ReadError),
-    #[error("layer entry {} points outside the rootfs", entry.display())]
+    #[error("archive entry {} points outside the rootfs", entry.display())]
     EscapesRootfs { entry: PathBuf },
-    #[error("layer entry {} is {what}, which is refused", entry.display())]
+    #[error("archive entry {} is {what}, which is refused", entry.display())]
     Refused { entry: PathBuf, what: &'static str },
-    #[error("the layer has more than {limit} {what}")]
+    #[error("the archive has more than {limit} {what}")]
     TooMuch { limit: u64, what: &'static str },
-    #[error("cannot {doing} layer entry {}", entry.display())]
+    #[error("cannot overwrite directory {there:?} with non-directory {entry:?}")]
+    FolderThere { there: PathBuf, entry: PathBuf },
+    #[error("cannot overwrite non-directory {there:?} with directory {entry:?}")]
+    FileThere { there: PathBuf, entry: PathBuf },
+    #[error("cannot {doing} archive entry {}", entry.display())]
     Entry { doing: &'static str, entry: PathBuf, source: io::Error },
+}
+
+/// How files are unpacked into a root that is in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extraction {
+    /// The folder below the root, all links resolved.
+    pub folder: PathBuf,
+    /// A folder is never replaced by something else, nor the other way round.
+    pub keep_kinds: bool,
+    /// Who owns what is unpacked, whatever the archive says.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// Unpacks `archive` (plain tar) into `root`, a folder that nobody else writes to.
 pub(crate) fn apply<R: Read>(archive: R, root: &File, limits: &Limits) -> Result<R, ApplyError> {
+    unpack(
+        archive,
+        Target { root: root.as_fd(), limits, files: None, parent: None, folders: Vec::new() },
+    )
+}
+
+/// Unpacks the files of `archive` (tar, plain or packed) below a folder of `root`. Another process may change the
+/// root meanwhile, which spoils what is unpacked there and nothing outside.
+pub fn extract(
+    archive: impl Read,
+    root: BorrowedFd<'_>,
+    how: &Extraction,
+    limits: &Limits,
+) -> Result<(), ApplyError> {
+    let (plain, _) = decompress(archive).map_err(ReadError::Io)?;
+    let target = Target { root, limits, files: Some(how), parent: None, folders: Vec::new() };
+    let mut rest = unpack(plain, target)?;
+    // A client that is still sending zeros would take an early end for a failure.
+    drain(&mut rest).map(drop).map_err(|error| ReadError::Io(error).into())
+}
+
+fn unpack<R: Read>(archive: R, mut target: Target<'_>) -> Result<R, ApplyError> {
+    let limits = target.limits;
     let mut reader = TarReader::new(archive);
-    let mut layer = Layer { root, limits, parent: None, folders: Vec::new() };
     let (mut entries, mut bytes) = (0_u64, 0_u64);
     while let Some(entry) = reader.next()? {
         entries += 1;
@@ -64,15 +103,17 @@ pub(crate) fn apply<R: Read>(archive: R, root: &File, limits: &Limits) -> Result
         if bytes > limits.bytes {
             return Err(ApplyError::TooMuch { limit: limits.bytes, what: "bytes" });
         }
-        layer.entry(&entry, &mut reader)?;
+        target.entry(&entry, &mut reader)?;
     }
-    layer.finish()?;
+    target.finish()?;
     Ok(reader.into_inner())
 }
 
-struct Layer<'a> {
-    root: &'a File,
+struct Target<'a> {
+    root: BorrowedFd<'a>,
     limits: &'a Limits,
+    /// `None`: the archive is a layer.
+    files: Option<&'a Extraction>,
     /// The folder of the last entry, since archives go folder by folder.
     parent: Option<(PathBuf, Rc<OwnedFd>)>,
     /// Folders whose time is set at the end: writing into one changes it.
@@ -94,22 +135,27 @@ impl Place<'_> {
     }
 }
 
-impl Layer<'_> {
+impl Target<'_> {
     fn entry(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), ApplyError> {
         refuse_overlay_xattrs(entry)?;
         let Some((parent, name)) = self.split(&entry.path)? else { return self.root_entry(entry) };
         let folder = self.folder(&parent)?;
         let place = Place { entry, path: parent.join(name), folder, name };
-        if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
+        if self.files.is_none()
+            && let Some(hidden) = name.as_bytes().strip_prefix(b".wh.")
+        {
             return self.whiteout(&place, OsStr::from_bytes(hidden));
         }
+        self.check_kind(&place)?;
         match entry.kind {
             EntryType::Regular | EntryType::Continuous => self.regular(&place, data),
             EntryType::Directory => self.directory(&place),
             EntryType::Symlink => self.symlink(&place),
             EntryType::Link => self.hard_link(&place),
-            EntryType::Fifo => self.fifo(&place),
-            EntryType::Char | EntryType::Block => device(&place),
+            EntryType::Fifo => self.node(&place, FileType::Fifo),
+            EntryType::Char | EntryType::Block if self.files.is_none() => device(&place),
+            EntryType::Char => self.node(&place, FileType::CharacterDevice),
+            EntryType::Block => self.node(&place, FileType::BlockDevice),
             _ => Err(refused(&place.path, "of an unknown kind")),
         }
     }
@@ -135,10 +181,34 @@ impl Layer<'_> {
             }
         }
         let Some(name) = components.pop() else { return Ok(None) };
-        Ok(Some((components.iter().collect(), name)))
+        let folder = self.files.map_or_else(PathBuf::new, |how| how.folder.clone());
+        Ok(Some((components.iter().fold(folder, |folder, name| folder.join(name)), name)))
+    }
+
+    /// Refuses to put a folder where something else stands, or the other way round, if that is asked for.
+    fn check_kind(&self, place: &Place<'_>) -> Result<(), ApplyError> {
+        if !self.files.is_some_and(|how| how.keep_kinds) {
+            return Ok(());
+        }
+        let comes = place.entry.kind == EntryType::Directory;
+        match look(place)? {
+            Some((there, _)) if (there == FileType::Directory) != comes => {
+                let there = Path::new("/").join(&place.path);
+                let entry = OsStr::from_bytes(&place.entry.path).into();
+                Err(match comes {
+                    true => ApplyError::FileThere { there, entry },
+                    false => ApplyError::FolderThere { there, entry },
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn root_entry(&mut self, entry: &Entry) -> Result<(), ApplyError> {
+        // The folder that files are put into stays what it is.
+        if self.files.is_some() {
+            return Ok(());
+        }
         if entry.kind != EntryType::Directory {
             return Err(refused(
                 OsStr::from_bytes(&entry.path).as_ref(),
@@ -146,7 +216,7 @@ impl Layer<'_> {
             ));
         }
         self.folders.push((PathBuf::from("."), entry.mtime));
-        dress(self.root.as_fd(), entry, Path::new("/"))
+        self.dress(self.root, entry, Path::new("/"))
     }
 
     /// Opens the folder `path` below the root and makes what is missing of it.
@@ -161,8 +231,8 @@ impl Layer<'_> {
             entry: path.to_owned(),
             source: source.into(),
         };
-        let folder = match open_folder(self.root.as_fd(), path) {
-            Err(Errno::NOENT) => make_folders(self.root.as_fd(), path).map_err(failed)?,
+        let folder = match open_folder(self.root, path) {
+            Err(Errno::NOENT) => make_folders(self.root, path).map_err(failed)?,
             other => other.map_err(failed)?,
         };
         let folder = Rc::new(folder);
@@ -202,7 +272,7 @@ impl Layer<'_> {
         let entry =
             |source| ApplyError::Entry { doing: "write", entry: place.path.clone(), source };
         io::copy(data, &mut file).map_err(entry)?;
-        dress(file.as_fd(), place.entry, &place.path)?;
+        self.dress(file.as_fd(), place.entry, &place.path)?;
         fs::futimens(&file, &times(place.entry.mtime)).map_err(place.failed("set the time of"))
     }
 
@@ -220,7 +290,7 @@ impl Layer<'_> {
                 .map_err(place.failed("mark as opaque"))?;
         }
         self.folders.push((place.path.clone(), place.entry.mtime));
-        dress(folder.as_fd(), place.entry, &place.path)
+        self.dress(folder.as_fd(), place.entry, &place.path)
     }
 
     fn symlink(&mut self, place: &Place<'_>) -> Result<(), ApplyError> {
@@ -230,7 +300,7 @@ impl Layer<'_> {
         self.clear(place)?;
         fs::symlinkat(OsStr::from_bytes(&place.entry.link), &place.folder, place.name)
             .map_err(place.failed("create"))?;
-        own_and_date(place)
+        self.own_and_date(place)
     }
 
     fn hard_link(&mut self, place: &Place<'_>) -> Result<(), ApplyError> {
@@ -241,26 +311,29 @@ impl Layer<'_> {
             return Err(refused(&place.path, "a hard link to itself"));
         }
         self.clear(place)?;
-        let folder =
-            open_folder(self.root.as_fd(), &parent).map_err(place.failed("find the target of"))?;
+        let folder = open_folder(self.root, &parent).map_err(place.failed("find the target of"))?;
         // Without AT_SYMLINK_FOLLOW, a link as the target is linked itself (link(2)).
         fs::linkat(&folder, name, &place.folder, place.name, AtFlags::empty())
             .map_err(place.failed("link"))
     }
 
-    fn fifo(&mut self, place: &Place<'_>) -> Result<(), ApplyError> {
+    /// Makes a fifo or a device.
+    fn node(&mut self, place: &Place<'_>, kind: FileType) -> Result<(), ApplyError> {
         self.clear(place)?;
-        fs::mknodat(&place.folder, place.name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+        let (major, minor) = place.entry.device;
+        let device = if kind == FileType::Fifo { 0 } else { fs::makedev(major, minor) };
+        // The mode at once, as chmod(2) would follow a link that somebody put in the node's place; what the umask
+        // took away comes through the node itself.
+        let mode = Mode::from_raw_mode(place.entry.mode);
+        fs::mknodat(&place.folder, place.name, kind, mode, device)
             .map_err(place.failed("create"))?;
-        own_and_date(place)?;
-        // `name` is the fifo just made in a folder that only we write to, so nothing is followed.
-        fs::chmodat(
-            &place.folder,
-            place.name,
-            Mode::from_raw_mode(place.entry.mode),
-            AtFlags::empty(),
-        )
-        .map_err(place.failed("set the mode of"))
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let node = fs::openat(&place.folder, place.name, flags, Mode::empty())
+            .map_err(place.failed("open"))?;
+        self.own_and_date(place)?;
+        // chmod(2) does not take such a descriptor, its link in /proc it does.
+        fs::chmod(format!("/proc/self/fd/{}", node.as_raw_fd()), mode)
+            .map_err(place.failed("set the mode of"))
     }
 
     /// Hides a name of the layers below (OCI image spec, `layer.md`, "Whiteouts").
@@ -297,10 +370,51 @@ impl Layer<'_> {
         }
     }
 
+    fn own_and_date(&self, place: &Place<'_>) -> Result<(), ApplyError> {
+        let (uid, gid) = self.owner(place.entry);
+        let (folder, no_follow) = (&place.folder, AtFlags::SYMLINK_NOFOLLOW);
+        fs::chownat(folder, place.name, uid, gid, no_follow)
+            .map_err(place.failed("set the owner of"))?;
+        fs::utimensat(folder, place.name, &times(place.entry.mtime), no_follow)
+            .map_err(place.failed("set the time of"))
+    }
+
+    fn owner(&self, entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+        let (uid, gid) = match self.files.and_then(|how| how.owner) {
+            Some(owner) => owner,
+            None => (entry.uid, entry.gid),
+        };
+        // -1 means "leave it" to chown(2).
+        let is_id = |id: &u32| *id != u32::MAX;
+        (Some(uid).filter(is_id).map(Uid::from_raw), Some(gid).filter(is_id).map(Gid::from_raw))
+    }
+
+    /// Sets owner, mode and attributes, in this order: chown(2) clears set-user-id and file capabilities.
+    fn dress(&self, file: BorrowedFd<'_>, entry: &Entry, path: &Path) -> Result<(), ApplyError> {
+        let failed = |doing| {
+            let entry = path.to_owned();
+            move |source: Errno| ApplyError::Entry { doing, entry, source: source.into() }
+        };
+        let (uid, gid) = self.owner(entry);
+        fs::fchown(file, uid, gid).map_err(failed("set the owner of"))?;
+        fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
+        for (name, value) in &entry.xattrs {
+            // Labels of another machine's security module mean nothing here.
+            if name.starts_with("security.") && name != "security.capability" {
+                continue;
+            }
+            match fs::fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
+                Err(Errno::NOTSUP) if name != "security.capability" => {}
+                other => other.map_err(failed("set an attribute of"))?,
+            }
+        }
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<(), ApplyError> {
         for (path, mtime) in self.folders.drain(..).rev() {
             // The folder may have been replaced since.
-            let Ok(folder) = open_folder(self.root.as_fd(), &path) else { continue };
+            let Ok(folder) = open_folder(self.root, &path) else { continue };
             let failed = |source: Errno| ApplyError::Entry {
                 doing: "set the time of",
                 entry: path.clone(),
@@ -383,43 +497,6 @@ fn look(place: &Place<'_>) -> Result<Option<(FileType, u64)>, ApplyError> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(place.failed("look at")(error)),
     }
-}
-
-fn own_and_date(place: &Place<'_>) -> Result<(), ApplyError> {
-    let (uid, gid) = owner(place.entry);
-    fs::chownat(&place.folder, place.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(place.failed("set the owner of"))?;
-    fs::utimensat(&place.folder, place.name, &times(place.entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(place.failed("set the time of"))
-}
-
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    // -1 means "leave it" to chown(2).
-    let uid = (entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid));
-    let gid = (entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid));
-    (uid, gid)
-}
-
-/// Sets owner, mode and attributes, in this order: chown(2) clears set-user-id and file capabilities.
-fn dress(file: BorrowedFd<'_>, entry: &Entry, path: &Path) -> Result<(), ApplyError> {
-    let failed = |doing| {
-        let entry = path.to_owned();
-        move |source: Errno| ApplyError::Entry { doing, entry, source: source.into() }
-    };
-    let (uid, gid) = owner(entry);
-    fs::fchown(file, uid, gid).map_err(failed("set the owner of"))?;
-    fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
-    for (name, value) in &entry.xattrs {
-        // Labels of another machine's security module mean nothing here.
-        if name.starts_with("security.") && name != "security.capability" {
-            continue;
-        }
-        match fs::fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
-            Err(Errno::NOTSUP) if name != "security.capability" => {}
-            other => other.map_err(failed("set an attribute of"))?,
-        }
-    }
-    Ok(())
 }
 
 fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {

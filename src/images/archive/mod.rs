@@ -6,11 +6,13 @@ pub(crate) mod docker;
 #[cfg(test)]
 mod hostile;
 pub(crate) mod oci;
+pub(crate) mod pack;
 pub(crate) mod read;
 pub(crate) mod staged;
 pub(crate) mod write;
 
-pub use apply::{ApplyError, Limits};
+pub use apply::{ApplyError, Extraction, Limits, extract};
+pub use pack::Packer;
 pub use staged::ArchiveError;
 
 /// How `save` packs images.

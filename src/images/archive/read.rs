@@ -33,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// Major and minor number; zero when the header has none.
+    pub(crate) device: (u32, u32),
     /// Seconds and nanoseconds since the epoch.
     pub(crate) mtime: (i64, u32),
     pub(crate) xattrs: Vec<(String, Vec<u8>)>,
@@ -198,6 +200,7 @@ fn entry(header: &Header, size: u64, extensions: Extensions) -> Result<Entry, Re
         gid: extensions
             .gid
             .map_or_else(|| number(header.gid(), "its group is no 32-bit number"), Ok)?,
+        device: (device_number(header.device_major()), device_number(header.device_minor())),
         mtime: extensions.mtime.unwrap_or((seconds, 0)),
         xattrs: extensions.xattrs,
     };
@@ -205,6 +208,11 @@ fn entry(header: &Header, size: u64, extensions: Extensions) -> Result<Entry, Re
         return Err(ReadError::LongName);
     }
     Ok(entry)
+}
+
+/// Old headers have no such field, and of what is no device nobody asks for it.
+fn device_number(field: io::Result<Option<u32>>) -> u32 {
+    field.ok().flatten().unwrap_or_default()
 }
 
 impl Extensions {

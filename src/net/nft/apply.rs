@@ -50,10 +50,26 @@ pub fn remove(table: &str) -> Result<(), ApplyError> {
 /// Sends a batch for `table`.
 pub(in crate::net) fn send(table: &str, batch: &Batch) -> Result<(), ApplyError> {
     let socket = Socket::new(NETLINK_NETFILTER).map_err(|source| ApplyError::Open { source })?;
+    let sent = exchange(&socket, table, batch);
+    close_behind(socket);
+    sent
+}
+
+/// Closes a socket while nobody waits: the kernel first frees what its batches replaced, an RCU grace period of 5 to
+/// 25 ms (`nft_rcv_nl_event` of net/netfilter/nf_tables_api.c).
+fn close_behind(socket: Socket) {
+    let thread = std::thread::Builder::new().name("nft-close".to_owned()).stack_size(64 << 10);
+    if let Err(error) = thread.spawn(move || drop(socket)) {
+        // The closure is gone, and the socket with it.
+        tracing::debug!(%error, "an nf_tables socket was closed at once");
+    }
+}
+
+fn exchange(socket: &Socket, table: &str, batch: &Batch) -> Result<(), ApplyError> {
     let fail = |source| ApplyError::Send { table: table.to_owned(), source };
     // The batch is one datagram, so it must fit the send buffer whole.
     let room = batch.bytes.len().saturating_mul(2).max(1 << 18);
-    setsockopt(&socket, sockopt::SndBufForce, &room).map_err(|errno| fail(errno.into()))?;
+    setsockopt(socket, sockopt::SndBufForce, &room).map_err(|errno| fail(errno.into()))?;
     socket.send_to(&batch.bytes, &SocketAddr::new(0, 0), 0).map_err(fail)?;
     let mut refused = None;
     loop {

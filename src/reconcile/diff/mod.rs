@@ -132,6 +132,7 @@ pub fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> Plan {
     for service in order {
         planner.bring_up(service);
     }
+    planner.make_oneoff();
     planner.remove_networks();
     let mut draft = planner.into_draft();
     draft.again = fates.again;

@@ -104,8 +104,11 @@ impl Planner<'_> {
         }
     }
 
-    /// Returns whether a replica that uses something is there or comes: not one that the user stopped or removed.
+    /// Returns whether a container that uses something is there or comes: not one that the user stopped or removed.
     fn is_used(&self, uses: impl Fn(&DesiredReplica) -> bool) -> bool {
+        if self.desired.oneoff.iter().flat_map(|service| &service.replicas).any(&uses) {
+            return true;
+        }
         let mut replicas = self.fates.services.values().flat_map(|fate| &fate.replicas);
         replicas.any(|(replica, action)| {
             !matches!(action, Action::LeaveAlone | Action::Finished | Action::Blocked)

@@ -12,8 +12,8 @@ use crate::spec::name::ServiceName;
 /// Adds the problems of `draft`'s steps to it.
 pub(super) fn check(desired: &Desired, observed: &Observed, draft: &mut Draft) {
     let mut problems = Vec::new();
-    for name in draft.services() {
-        let Some(service) = desired.services.get(name) else { continue };
+    let services = draft.services().into_iter().filter_map(|name| desired.services.get(name));
+    for service in services.chain(&desired.oneoff) {
         check_ports(service, observed, &mut problems);
         check_mounts(service, observed, &mut problems);
     }
@@ -39,6 +39,7 @@ pub(super) fn concerned(desired: &Desired, draft: &Draft) -> BTreeSet<ServiceNam
             Problem::Cycle { services: all } => services.extend(all.iter().cloned()),
             Problem::PortTaken { service, .. }
             | Problem::ImageMissing { service, .. }
+            | Problem::ImageUnobtainable { service, .. }
             | Problem::ImageNotBuilt { service, .. }
             | Problem::MountMissing { service, .. }
             | Problem::StartFirstImpossible { service, .. } => _ = services.insert(service.clone()),

@@ -163,6 +163,19 @@ impl<'a> Planner<'a> {
         self.replace_in_turn(fate, &mut start_needs);
     }
 
+    /// Makes the one-off container, for its asker to start, when all that it depends on is as it needs it.
+    pub(super) fn make_oneoff(&mut self) {
+        let Some(service) = &self.desired.oneoff else { return };
+        let needs = self.start_needs(service);
+        for replica in &service.replicas {
+            let create =
+                self.create(service, replica, &replica.container_name, &Cause::Requested, &[]);
+            for (earlier, order) in &needs {
+                self.draft.order(*earlier, create, *order);
+            }
+        }
+    }
+
     /// Makes `replica` under `name`, behind all that it uses.
     pub(super) fn create(
         &mut self,
@@ -215,8 +228,13 @@ impl<'a> Planner<'a> {
         if let Some(step) = self.pulls.get(image) {
             return Some(*step);
         }
-        let problem = match service.pull_policy {
-            PullPolicy::Always | PullPolicy::Missing => {
+        let owned = |image: &str| (service.name.clone(), image.to_owned());
+        let problem = match (service.pull_policy, self.observed.unobtainable.get(image)) {
+            (PullPolicy::Always | PullPolicy::Missing, Some(reason)) => {
+                let ((service, image), reason) = (owned(image), reason.clone());
+                Problem::ImageUnobtainable { service, image, reason }
+            }
+            (PullPolicy::Always | PullPolicy::Missing, None) => {
                 let planned = Planned {
                     step: Step::PullImage { reference: image.to_owned() },
                     cause: Cause::NeededBy { service: service.name.clone() },
@@ -227,11 +245,13 @@ impl<'a> Planner<'a> {
                 self.pulls.insert(image, step);
                 return Some(step);
             }
-            PullPolicy::Never => {
-                Problem::ImageMissing { service: service.name.clone(), image: image.to_owned() }
+            (PullPolicy::Never, _) => {
+                let (service, image) = owned(image);
+                Problem::ImageMissing { service, image }
             }
-            PullPolicy::Build => {
-                Problem::ImageNotBuilt { service: service.name.clone(), image: image.to_owned() }
+            (PullPolicy::Build, _) => {
+                let (service, image) = owned(image);
+                Problem::ImageNotBuilt { service, image }
             }
         };
         if !self.draft.problems.contains(&problem) {
@@ -478,7 +498,10 @@ pub(super) fn of_container(container: &ObservedContainer, step: Step, cause: &Ca
         step,
         cause: cause.clone(),
         service: Some(container.service.clone()),
-        subject: format!("{}.{}", container.service, container.number),
+        subject: match container.oneoff {
+            true => container.name.clone(),
+            false => format!("{}.{}", container.service, container.number),
+        },
     }
 }
 
@@ -487,6 +510,9 @@ pub(super) fn of_replica(replica: &DesiredReplica, step: Step, cause: &Cause) ->
         step,
         cause: cause.clone(),
         service: Some(replica.service.clone()),
-        subject: format!("{}.{}", replica.service, replica.number),
+        subject: match replica.oneoff {
+            true => replica.container_name.clone(),
+            false => format!("{}.{}", replica.service, replica.number),
+        },
     }
 }

@@ -18,6 +18,16 @@ pub struct Cgroup {
     unenforced: Vec<Unenforced>,
 }
 
+/// Where a child of ours begins its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// In the version 2 cgroup, by `CLONE_INTO_CGROUP`: a move there later waits for an RCU grace period, 5 to 25 ms.
+    Inside,
+    /// Where its parent is. A kernel that mixes up `kill_seq` of the parent's cgroup and of the child's kills one that is
+    /// born inside when either was ever written to `cgroup.kill` (`cgroup_css_set_fork`, seen on Linux 6.18).
+    Outside,
+}
+
 impl Cgroup {
     /// Creates the cgroup `path` below each hierarchy and sets its limits.
     ///
@@ -69,15 +79,15 @@ impl Cgroup {
         self.roots.v1_controller(controller).map(|mount| mount.join(&self.path))
     }
 
-    /// Moves the calling process into the cgroup, in every hierarchy.
+    /// Moves the calling process into the cgroup, in every hierarchy that it isn't in by its [`Birth`].
     ///
-    /// The cloned, single-threaded child calls this: writing `0` to a version 1 `tasks` file moves the writer
-    /// without the RCU wait that `cgroup.procs` costs. Once in, unshare the cgroup namespace.
-    pub fn join_current(&self) -> Result<(), CgroupError> {
+    /// The cloned, single-threaded child calls this: writing `0` to a version 1 `tasks` file moves the writer without
+    /// the RCU wait that `cgroup.procs` costs. Once in, unshare the cgroup namespace.
+    pub fn join(&self, birth: Birth) -> Result<(), CgroupError> {
         for mount in self.roots.v1_mounts() {
             files::write(&mount.join(&self.path).join("tasks"), "0")?;
         }
-        if let Some(dir) = self.v2_dir() {
+        if let (Birth::Outside, Some(dir)) = (birth, self.v2_dir()) {
             files::write(&dir.join("cgroup.procs"), "0")?;
         }
         Ok(())

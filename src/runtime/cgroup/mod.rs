@@ -1,7 +1,7 @@
 //! Control groups of one container: version 1, version 2 and both side by side (hybrid).
 //!
 //! The folder where the hierarchies are mounted is a parameter ([`Roots::detect`]). Nobody moves another
-//! process: a cloned child joins by itself ([`Cgroup::join_current`]).
+//! process: a child is cloned into version 2 and joins the rest by itself ([`Cgroup::join`]).
 //!
 //! `cgroups-rs` is not used: it takes its roots from `/proc/self/mountinfo` only, so no test could hand it a
 //! folder, it hides which file a write failed on, and it puts memory and swap limits in the wrong order when
@@ -18,7 +18,7 @@ mod v1;
 mod v2;
 
 pub use error::{CgroupError, Unenforced};
-pub use group::Cgroup;
+pub use group::{Birth, Cgroup};
 pub use limits::is_limit_file;
 pub use roots::Roots;
 pub use stats::Stats;

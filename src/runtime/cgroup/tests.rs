@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use oci_spec::runtime::LinuxResources;
 
 use super::v2::weight_of_shares;
-use super::{Cgroup, CgroupError, Roots};
+use super::{Birth, Cgroup, CgroupError, Roots};
 use crate::runtime::devices;
 
 /// Says why a test looks at nothing here.
@@ -190,9 +190,11 @@ fn joining_writes_zero_to_every_hierarchy() {
     fill(&unified, &[("cgroup.controllers", "")]);
     fill(&unified.join("web"), &[("cgroup.procs", "")]);
     let cgroup = Cgroup::open(&Roots::detect(mount.path()).unwrap(), "/web").unwrap();
-    cgroup.join_current().unwrap();
+    cgroup.join(Birth::Inside).unwrap();
     assert_eq!(read(&mount.path().join("cpu/web"), "tasks"), "0");
     assert_eq!(read(&mount.path().join("pids/web"), "tasks"), "0");
+    assert_eq!(read(cgroup.v2_dir().unwrap(), "cgroup.procs"), "", "it was born there");
+    cgroup.join(Birth::Outside).unwrap();
     assert_eq!(read(cgroup.v2_dir().unwrap(), "cgroup.procs"), "0");
 }
 

@@ -1,5 +1,5 @@
-//! What child and shim say before the program runs: the pty's master, an error, or (by the end of the
-//! stream at `execve`) success. A close-on-exec stream socket carries it.
+//! What child and shim say before the program runs: that it lives, then the pty's master, an error, or (by the end of
+//! the stream at `execve`) success. A close-on-exec stream socket carries it.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -31,9 +31,19 @@ pub(crate) enum Streams {
 /// What the child told.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Executed { terminal: Option<OwnedFd> },
-    Failed { message: String, code: i32 },
+    Executed {
+        terminal: Option<OwnedFd>,
+    },
+    Failed {
+        message: String,
+        code: i32,
+    },
+    /// It was killed before it could do anything.
+    Stillborn,
 }
+
+/// The first byte of a child.
+const ALIVE: &[u8] = b"+";
 
 pub(crate) fn pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(
@@ -42,6 +52,11 @@ pub(crate) fn pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
         SocketFlags::CLOEXEC,
         None,
     )?)
+}
+
+/// Tells the parent that the child lives; a lost parent needs no answer.
+pub(crate) fn announce(parent: BorrowedFd<'_>) {
+    let _ = rustix::net::send(parent, ALIVE, SendFlags::NOSIGNAL);
 }
 
 /// Tells the parent why the child ends; a lost parent needs no answer.
@@ -82,10 +97,11 @@ pub(crate) fn wait(child: OwnedFd) -> std::io::Result<Outcome> {
             text.extend_from_slice(&bytes[..received]);
         }
     }
+    let Some(text) = text.strip_prefix(ALIVE) else { return Ok(Outcome::Stillborn) };
     if text.is_empty() {
         return Ok(Outcome::Executed { terminal });
     }
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let text = String::from_utf8_lossy(text).into_owned();
     let (code, message) = text.split_once('\n').unwrap_or(("128", &text));
     Ok(Outcome::Failed { message: message.to_owned(), code: code.parse().unwrap_or(128) })
 }

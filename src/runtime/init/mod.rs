@@ -4,7 +4,7 @@ mod cgroup_files;
 pub(crate) mod handshake;
 mod identity;
 pub(crate) mod pid1;
-mod rootfs;
+pub(super) mod rootfs;
 mod source;
 
 use std::fs;
@@ -17,7 +17,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use rustix::fs::{Mode, OFlags};
 
 use super::bundle::ShimConfig;
-use super::cgroup::Cgroup;
+use super::cgroup::{Birth, Cgroup};
 use super::sys;
 pub(crate) use identity::become_user_and_execute;
 
@@ -141,16 +141,24 @@ fn flag(kind: LinuxNamespaceType) -> Option<CloneFlags> {
     }
 }
 
-/// Clones into the pid namespace `pid`, or as `namespaces` says.
+/// Clones into the pid namespace `pid`, or as `namespaces` says, and into the cgroup as `birth` says.
 ///
 /// Our own namespace for children is restored after it, so that later children are not born there.
-pub(crate) fn clone_into(pid: Option<BorrowedFd<'_>>, namespaces: i32) -> io::Result<sys::Side> {
+pub(crate) fn clone_into(
+    pid: Option<BorrowedFd<'_>>,
+    namespaces: i32,
+    cgroup: &Cgroup,
+    birth: Birth,
+) -> io::Result<sys::Side> {
+    let cgroup = cgroup.v2_dir().filter(|_| birth == Birth::Inside);
+    let cgroup = cgroup.map(fs::File::open).transpose()?;
+    let cgroup = cgroup.as_ref().map(AsFd::as_fd);
     let Some(pid) = pid else {
-        return sys::clone3(namespaces);
+        return sys::clone3(namespaces, cgroup);
     };
     let own = fs::File::open("/proc/self/ns/pid")?;
     setns(pid, CloneFlags::CLONE_NEWPID)?;
-    let side = sys::clone3(namespaces);
+    let side = sys::clone3(namespaces, cgroup);
     if !matches!(side, Ok(sys::Side::Child)) {
         setns(&own, CloneFlags::CLONE_NEWPID)?;
     }
@@ -160,6 +168,7 @@ pub(crate) fn clone_into(pid: Option<BorrowedFd<'_>>, namespaces: i32) -> io::Re
 /// The child's whole life before the program; returns only what went wrong.
 pub(crate) fn run(
     plan: &Plan<'_>,
+    birth: Birth,
     streams: handshake::Streams,
     parent: BorrowedFd<'_>,
 ) -> Result<std::convert::Infallible, InitError> {
@@ -167,7 +176,7 @@ pub(crate) fn run(
     sys::reset_signals().during(|| "reset signals".into())?;
     nix::unistd::setsid().during(|| "start a session".into())?;
     adjust_oom_score(plan.process)?;
-    join_cgroup(plan.cgroup)?;
+    join_cgroup(plan.cgroup, birth)?;
     join_namespaces(&plan.namespaces)?;
     let root = prepare_rootfs(plan)?;
     set_hostname(plan.spec)?;
@@ -209,8 +218,8 @@ pub(crate) fn adjust_oom_score(process: &Process) -> Result<(), InitError> {
     }
 }
 
-pub(crate) fn join_cgroup(cgroup: &Cgroup) -> Result<(), InitError> {
-    cgroup.join_current().map_err(|error| InitError::Cgroup(error.to_string()))
+pub(crate) fn join_cgroup(cgroup: &Cgroup, birth: Birth) -> Result<(), InitError> {
+    cgroup.join(birth).map_err(|error| InitError::Cgroup(error.to_string()))
 }
 
 fn join_namespaces(namespaces: &Namespaces) -> Result<(), InitError> {
@@ -228,9 +237,9 @@ fn prepare_rootfs(plan: &Plan<'_>) -> Result<Option<OwnedFd>, InitError> {
     if !plan.namespaces.mount {
         return Ok(None);
     }
-    let shared = rootfs::clone_shared(plan.spec, plan.shim)?;
+    let shared = rootfs::clone_shared(plan.spec, &plan.shim.sources)?;
     let root = rootfs::mount(plan.spec, &plan.shim.rootfs, &plan.bundle.join("rootfs"))?;
-    rootfs::populate(plan.spec, plan.shim, shared, root.as_fd())?;
+    rootfs::populate(plan.spec, &plan.shim.sources, shared, root.as_fd())?;
     if plan.first_start {
         for file in &plan.shim.files {
             rootfs::write_file(root.as_fd(), file)?;

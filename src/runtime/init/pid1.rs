@@ -24,7 +24,7 @@ pub(crate) fn split(
 ) -> Result<(), InitError> {
     // Blocked before the clone: no signal may get lost between both.
     SigSet::all().thread_set_mask().during(|| "block signals".into())?;
-    match sys::clone3(0).during(|| "clone the program's process".into())? {
+    match sys::clone3(0, None).during(|| "clone the program's process".into())? {
         sys::Side::Child => {
             let own = Pid::from_raw(0);
             nix::unistd::setpgid(own, own).during(|| "start a process group".into())?;

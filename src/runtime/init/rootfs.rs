@@ -16,7 +16,7 @@ use rustix::mount::{
 };
 
 use super::{During, InitError, source};
-use crate::runtime::bundle::{FileInside, Rootfs, ShimConfig};
+use crate::runtime::bundle::{FileInside, Rootfs, Sources};
 use crate::runtime::mounts::{self, Bind};
 use crate::runtime::sys::{self, MountAttributes};
 
@@ -37,10 +37,13 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// A layer says all by itself, whatever the kernel's defaults are: `diff`, `export` and `commit` read it unmounted.
+const OVERLAY_OPTIONS: [(&str, &str); 2] = [("redirect_dir", "off"), ("metacopy", "off")];
+
 /// Clones what the container shares with the host, by where it is mounted: [`mount`] cuts the host's mounts off.
 pub(crate) fn clone_shared(
     spec: &Spec,
-    shim: &ShimConfig,
+    sources: &Sources,
 ) -> Result<BTreeMap<PathBuf, OwnedFd>, InitError> {
     let mut shared = BTreeMap::new();
     for mount in spec.mounts().iter().flatten() {
@@ -48,17 +51,17 @@ pub(crate) fn clone_shared(
         if let Some(bind) = options.bind
             && options.propagation == mounts::SHARED
         {
-            let tree = clone_source(mount, bind, shim)?;
+            let tree = clone_source(mount, bind, sources)?;
             shared.insert(mount.destination().clone(), tree);
         }
     }
     Ok(shared)
 }
 
-fn clone_source(mount: &Mount, bind: Bind, shim: &ShimConfig) -> Result<OwnedFd, InitError> {
+fn clone_source(mount: &Mount, bind: Bind, sources: &Sources) -> Result<OwnedFd, InitError> {
     let (source, target) =
         (mount.source().as_deref().unwrap_or(Path::new("/")), mount.destination());
-    source::clone(source, bind, shim.sources.get(target))
+    source::clone(source, bind, sources.get(target))
         .during(|| format!("bind {} on {}", source.display(), target.display()))
 }
 
@@ -117,6 +120,9 @@ fn mount_overlay_by_layer(
     }
     rustix::mount::fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
     rustix::mount::fsconfig_set_string(context.as_fd(), "workdir", work)?;
+    for (key, value) in OVERLAY_OPTIONS {
+        rustix::mount::fsconfig_set_string(context.as_fd(), key, value)?;
+    }
     rustix::mount::fsconfig_create(context.as_fd())?;
     let mount = rustix::mount::fsmount(
         context.as_fd(),
@@ -141,8 +147,11 @@ fn mount_overlay_by_string(
     let (upper, work) = (open(upper)?, open(work)?);
     let link = |fd: &OwnedFd| format!("/proc/self/fd/{}", sys::number(fd));
     let lower: Vec<String> = layers.iter().map(link).collect();
-    let data =
+    let mut data =
         format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), link(&upper), link(&work));
+    for (key, value) in OVERLAY_OPTIONS {
+        data.push_str(&format!(",{key}={value}"));
+    }
     let mount = || {
         let target = CString::new(target.as_os_str().as_encoded_bytes())?;
         sys::mount_overlay(&target, &CString::new(data)?)
@@ -153,13 +162,13 @@ fn mount_overlay_by_string(
 /// Makes the config's mounts in order, then the devices if `/dev` is the container's own.
 pub(crate) fn populate(
     spec: &Spec,
-    shim: &ShimConfig,
+    sources: &Sources,
     mut shared: BTreeMap<PathBuf, OwnedFd>,
     root: BorrowedFd<'_>,
 ) -> Result<(), InitError> {
     let mut own_dev = false;
     for mount in spec.mounts().iter().flatten() {
-        make(root, mount, shim, shared.remove(mount.destination()))?;
+        make(root, mount, sources, shared.remove(mount.destination()))?;
         own_dev |=
             mount.destination() == Path::new("/dev") && mount.typ().as_deref() != Some("bind");
     }
@@ -173,7 +182,7 @@ pub(crate) fn populate(
 fn make(
     root: BorrowedFd<'_>,
     mount: &Mount,
-    shim: &ShimConfig,
+    sources: &Sources,
     shared: Option<OwnedFd>,
 ) -> Result<(), InitError> {
     let mut options = mounts::parse(mount.options().iter().flatten().map(String::as_str));
@@ -185,7 +194,7 @@ fn make(
     if let Some(bind) = options.bind {
         let tree = match shared {
             Some(tree) => tree,
-            None => clone_source(mount, bind, shim)?,
+            None => clone_source(mount, bind, sources)?,
         };
         return make_bind(root, mount.destination(), &tree, &options);
     }

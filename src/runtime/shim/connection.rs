@@ -1,8 +1,9 @@
 //! A client that speaks JSON lines: before its hello, and after it as a control connection.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
+use rustix::net::RecvFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -32,10 +33,9 @@ impl Connection {
 
     /// Returns the next message if a whole line is there. A wrong one loses the connection.
     ///
-    /// Before the hello it reads byte by byte: what follows an attach client's hello is the program's stdin.
+    /// Before the hello it reads no further than the line: what follows an attach client's hello is the program's stdin.
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
         let mut buffer = [0; 4096];
-        let reach = if self.greeted { buffer.len() } else { 1 };
         loop {
             if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.input.drain(..=end).collect();
@@ -43,7 +43,9 @@ impl Connection {
                 self.lost |= message.is_none();
                 return message;
             }
-            match self.socket.read(&mut buffer[..reach]) {
+            let read =
+                self.reach(&mut buffer).and_then(|reach| self.socket.read(&mut buffer[..reach]));
+            match read {
                 Ok(length @ 1..) if self.input.len() < LONGEST_LINE => {
                     self.input.extend_from_slice(&buffer[..length]);
                 }
@@ -55,6 +57,17 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Returns how far the next read may go.
+    fn reach(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.greeted {
+            return Ok(buffer.len());
+        }
+        let (waiting, _) = rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::PEEK)?;
+        let end = buffer[..waiting].iter().position(|byte| *byte == b'\n');
+        // At the connection's end nothing waits, which a read of one byte tells.
+        Ok(end.map_or(waiting.max(1), |end| end + 1))
     }
 
     pub(crate) fn send(&mut self, message: &impl Serialize) {

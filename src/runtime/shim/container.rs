@@ -14,7 +14,7 @@ use super::log::JsonLog;
 use super::protocol::ShimPaths;
 use super::stdio::{self, Channel, Stream};
 use crate::runtime::bundle::{LogConfig, ShimConfig};
-use crate::runtime::cgroup::{Cgroup, Roots};
+use crate::runtime::cgroup::{Birth, Cgroup, Roots};
 use crate::runtime::init::handshake::{self, Outcome};
 use crate::runtime::init::pid1::CommandLine;
 use crate::runtime::init::{self, During, InitError, Namespaces};
@@ -112,12 +112,11 @@ impl Container {
         };
         let pid_namespace = plan.namespaces.pid.as_ref().map(AsFd::as_fd);
         let cloned = plan.namespaces.cloned;
-        let streams = stdio::open(process.terminal().unwrap_or(false), shim.open_stdin);
         let init = spawn(
-            || init::clone_into(pid_namespace, cloned),
-            streams,
+            |birth| init::clone_into(pid_namespace, cloned, &cgroup, birth),
+            || stdio::open(process.terminal().unwrap_or(false), shim.open_stdin),
             shim.open_stdin,
-            |streams, parent| init::run(&plan, streams, parent),
+            |birth, streams, parent| init::run(&plan, birth, streams, parent),
         )?;
         let noted = fs::write(&populated, b"")
             .during(|| format!("write {}", populated.display()))
@@ -155,10 +154,10 @@ impl Container {
             init: self.init.pidfd.as_fd(),
         };
         spawn(
-            || init::clone_into(Some(pid_namespace.as_fd()), 0),
-            stdio::open(terminal, open_stdin),
+            |birth| init::clone_into(Some(pid_namespace.as_fd()), 0, &self.cgroup, birth),
+            || stdio::open(terminal, open_stdin),
             open_stdin,
-            |streams, parent| exec::run(&plan, streams, parent),
+            |birth, streams, parent| exec::run(&plan, birth, streams, parent),
         )
     }
 
@@ -214,41 +213,47 @@ impl Container {
 
 /// Clones a child that runs `child`, and waits until it executed its program or failed.
 fn spawn(
-    clone: impl FnOnce() -> io::Result<sys::Side>,
-    streams: io::Result<(handshake::Streams, Channel)>,
+    clone: impl Fn(Birth) -> io::Result<sys::Side>,
+    open: impl Fn() -> io::Result<(handshake::Streams, Channel)>,
     open_stdin: bool,
-    child: impl FnOnce(
+    child: impl Fn(
+        Birth,
         handshake::Streams,
         std::os::fd::BorrowedFd<'_>,
     ) -> Result<std::convert::Infallible, InitError>,
 ) -> Result<Running, StartError> {
-    let (theirs, mut channel) = streams.during(|| "open the streams".into())?;
-    let (ours, parent) = handshake::pair().during(|| "open a socket pair".into())?;
-    match clone().during(|| "clone a process".into())? {
-        sys::Side::Child => {
-            let Err(error) = child(theirs, parent.as_fd());
-            handshake::report(parent.as_fd(), &error);
-            sys::exit_now(128)
-        }
-        sys::Side::Parent { pid, pidfd } => {
-            drop((theirs, parent));
-            let outcome = handshake::wait(ours).during(|| "hear from the child".into())?;
-            match outcome {
-                Outcome::Executed { terminal } => {
-                    let taken = terminal.map(|master| channel.take_terminal(master, open_stdin));
-                    let running = Running { pid, pidfd, channel };
-                    let taken = taken.transpose().during(|| "take the terminal".into());
-                    taken.inspect_err(|_| running.discard())?;
-                    Ok(running)
-                }
-                Outcome::Failed { message, code } => {
-                    // It ends at once; waiting here keeps it from being taken for a container's exit.
-                    let _ = waitpid(Pid::from_raw(pid), None);
-                    Err(StartError { message, code })
-                }
+    for birth in [Birth::Inside, Birth::Outside] {
+        let (theirs, mut channel) = open().during(|| "open the streams".into())?;
+        let (ours, parent) = handshake::pair().during(|| "open a socket pair".into())?;
+        let (pid, pidfd) = match clone(birth).during(|| "clone a process".into())? {
+            sys::Side::Child => {
+                handshake::announce(parent.as_fd());
+                let Err(error) = child(birth, theirs, parent.as_fd());
+                handshake::report(parent.as_fd(), &error);
+                sys::exit_now(128)
+            }
+            sys::Side::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        drop((theirs, parent));
+        match handshake::wait(ours).during(|| "hear from the child".into())? {
+            Outcome::Executed { terminal } => {
+                let taken = terminal.map(|master| channel.take_terminal(master, open_stdin));
+                let running = Running { pid, pidfd, channel };
+                let taken = taken.transpose().during(|| "take the terminal".into());
+                taken.inspect_err(|_| running.discard())?;
+                return Ok(running);
+            }
+            // It ends at once; waiting here keeps it from being taken for a container's exit.
+            Outcome::Failed { message, code } => {
+                let _ = waitpid(Pid::from_raw(pid), None);
+                return Err(StartError { message, code });
+            }
+            Outcome::Stillborn => {
+                let _ = waitpid(Pid::from_raw(pid), None);
             }
         }
     }
+    Err(before("it was killed before it could do anything"))
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, StartError> {

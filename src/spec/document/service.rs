@@ -8,7 +8,7 @@ use super::{
     storage,
 };
 use crate::diagnostic::Span;
-use crate::spec::container::{ContainerSpec, Profile};
+use crate::spec::container::{ContainerSpec, PortSpec, Profile};
 use crate::spec::keys;
 use crate::spec::name::{ObjectName, ServiceName};
 use crate::spec::node::{Kind, Node};
@@ -50,6 +50,8 @@ pub(crate) struct Loose {
     /// Every mount's target, for the search for duplicates.
     pub(crate) targets: Vec<(String, Span)>,
     pub(crate) env_files: Vec<EnvFile>,
+    /// The published ports, for the search for duplicates.
+    pub(crate) ports: Vec<(PortSpec, Span)>,
 }
 
 /// An `env_file` or `label_file` to read.
@@ -150,6 +152,7 @@ fn empty(name: ServiceName, place: &Place<'_>, defaults: Extension) -> Loose {
         dependencies: Vec::new(),
         targets: Vec::new(),
         env_files: Vec::new(),
+        ports: Vec::new(),
     }
 }
 
@@ -212,6 +215,13 @@ fn image(
             PullPolicy::Missing
         }
     };
+    if service.pull_policy == PullPolicy::Build && build.is_none() {
+        report.push(
+            place
+                .error("missing-key", "pull_policy is build, and there is no `build` section")
+                .with_hint("add `build: FOLDER`, or leave pull_policy out"),
+        );
+    }
 }
 
 fn identity(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Report) {

@@ -19,7 +19,9 @@ pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Repo
             } else {
                 item.parsed(report, port::parse)
             };
-            loose.service.container.ports.extend(ports.unwrap_or_default());
+            let ports = ports.unwrap_or_default();
+            loose.ports.extend(ports.iter().map(|port| (port.clone(), item.span())));
+            loose.service.container.ports.extend(ports);
         }
         match loose.service.container.network_mode {
             NetworkMode::Container(_) => report.push(

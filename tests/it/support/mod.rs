@@ -2,6 +2,9 @@
 
 pub mod clients;
 pub mod engine;
+pub mod folder;
 pub mod http;
 pub mod image;
+pub mod screen;
 pub mod stack;
+pub mod terminal;

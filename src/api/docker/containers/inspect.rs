@@ -64,7 +64,7 @@ fn write(engine: &Engine, view: &View) -> Value {
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": or_null(engine.execs.running_in(&row.id)),
-        "HostConfig": host_config_out::write(&row.spec),
+        "HostConfig": host_config(view),
         "GraphDriver": {
             "Data": { "UpperDir": file("upper"), "WorkDir": file("work") },
             "Name": "overlay2",
@@ -73,6 +73,16 @@ fn write(engine: &Engine, view: &View) -> Value {
         "Config": config(view),
         "NetworkSettings": network_settings::write(view, &sandbox),
     })
+}
+
+/// Docker shows the paths that are closed, whoever chose them.
+fn host_config(view: &View) -> Value {
+    let mut host = host_config_out::write(&view.row.spec);
+    if let Some(paths) = &view.system_paths {
+        host["MaskedPaths"] = json!(paths.masked);
+        host["ReadonlyPaths"] = json!(paths.read_only);
+    }
+    host
 }
 
 fn state(row: &Container) -> Value {
@@ -161,12 +171,12 @@ fn config(view: &View) -> Value {
     if exposed.as_object().is_some_and(|ports| !ports.is_empty()) {
         config["ExposedPorts"] = exposed;
     }
-    let (entrypoint, command) = program(view);
+    let (entrypoint, command) = merge::program(spec, facts);
     for (key, value) in [
         ("Tty", json!(spec.tty)),
         ("OpenStdin", json!(spec.open_stdin)),
         ("StdinOnce", json!(spec.stdin_once)),
-        ("Env", json!(env(view))),
+        ("Env", json!(merge::own_environment(spec, facts))),
         ("Cmd", or_null(command)),
     ] {
         config[key] = value;
@@ -187,27 +197,6 @@ fn config(view: &View) -> Value {
         config["StopTimeout"] = json!(timeout);
     }
     config
-}
-
-/// Entrypoint and command as they are merged: the one that was asked for, else the image's.
-fn program(view: &View) -> (Vec<String>, Vec<String>) {
-    let (spec, facts) = (&view.row.spec, &view.facts);
-    let entrypoint = match spec.entrypoint.as_deref() {
-        Some([]) | None => facts.entrypoint.clone(),
-        Some([only]) if only.is_empty() => Vec::new(),
-        Some(words) => words.to_vec(),
-    };
-    // What is not the entrypoint's is the command's, whosever it was.
-    let command = view.arguments.get(entrypoint.len()..).unwrap_or_default().to_vec();
-    (entrypoint, command)
-}
-
-/// The asker's variables and those of the image that they don't replace.
-fn env(view: &View) -> Vec<String> {
-    let key = |line: &str| line.split('=').next().unwrap_or(line).to_owned();
-    let asked: Vec<String> = view.row.spec.env.iter().map(|line| key(line)).collect();
-    let of_image = view.facts.env.iter().filter(|line| !asked.contains(&key(line)));
-    view.row.spec.env.iter().filter(|line| line.contains('=')).chain(of_image).cloned().collect()
 }
 
 /// Anonymous volumes: those of the image and those that were asked for without a name.

@@ -3,6 +3,7 @@
 mod attach;
 mod change;
 mod create;
+mod files;
 mod filters;
 mod inspect;
 mod list;
@@ -15,9 +16,8 @@ mod stats;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{any, delete, get, post};
+use axum::routing::{delete, get, post};
 
-use crate::api::error::ApiError;
 use crate::engine::Engine;
 
 pub(super) use attach::size;
@@ -45,16 +45,8 @@ pub(super) fn routes() -> Router<Arc<Engine>> {
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/top", get(stats::top))
         .route("/containers/{id}/stats", get(stats::stats))
-        .route("/containers/{id}/archive", any(files))
-        .route("/containers/{id}/export", get(files))
-        .route("/containers/{id}/changes", get(files))
-        .route("/commit", post(files))
-}
-
-/// What reads and writes a container's files comes with the file verbs.
-async fn files() -> ApiError {
-    ApiError::not_implemented(
-        "this engine can't copy files of containers yet; use a volume, or `exec` with tar, instead of cp, diff, \
-         export and commit",
-    )
+        .route("/containers/{id}/archive", get(files::read).head(files::stat).put(files::write))
+        .route("/containers/{id}/export", get(files::export))
+        .route("/containers/{id}/changes", get(files::changes))
+        .route("/commit", post(files::commit))
 }
