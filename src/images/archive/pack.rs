@@ -210,8 +210,9 @@ mod tests {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("a"), "content").unwrap();
-        fs::set_permissions(path("a"), fs::Permissions::from_mode(0o4750)).unwrap();
+        // In this order: chown(2) clears the set-user-ID bit.
         std::os::unix::fs::chown(path("a"), Some(70_000), Some(3_000_000)).unwrap();
+        fs::set_permissions(path("a"), fs::Permissions::from_mode(0o4750)).unwrap();
         fs::hard_link(path("a"), path("b")).unwrap();
         symlink("a", path("c")).unwrap();
         let opened = File::open(folder.path()).unwrap();
