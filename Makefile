@@ -50,5 +50,7 @@ deny:
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check
 
+# Packages of Debian or Ubuntu that the tests use, and docker's clients without docker's daemon.
 deps:
+	@tests/install-clients
 	@dpkg -s $(APT) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(APT); }

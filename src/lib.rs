@@ -1,11 +1,12 @@
 //! Bargee: a container engine and a declarative supervisor in one static binary.
 //!
 //! Layers, left imported by right: `spec ← reconcile ← engine ← api`; `runtime`, `net` and `images` are
-//! drivers below `engine` that never import each other; `diagnostic` lies below `spec` and `images`; `protocol` holds what
+//! drivers below `engine` that never import each other; `diagnostic` lies below `spec` and `images`, `archive` (tar) below `images` and `cli`; `protocol` holds what
 //! `cli` and `api` say to each other; `process` puts `engine` and `api` together.
 //! `tests/tidy.rs` holds this table.
 
 pub mod api;
+pub mod archive;
 pub mod cli;
 pub mod diagnostic;
 pub mod engine;

@@ -10,16 +10,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("reconcile", &["spec"]),
     ("runtime", &["spec"]),
     ("net", &["spec"]),
-    ("images", &["spec", "diagnostic"]),
+    // Tar, for both ends of a copy.
+    ("archive", &[]),
+    ("images", &["spec", "diagnostic", "archive"]),
     // The words of `/bargee/v1`, which both of its ends know.
     ("protocol", &["spec"]),
-    ("engine", &["spec", "reconcile", "runtime", "net", "images", "diagnostic", "protocol"]),
+    (
+        "engine",
+        &["spec", "reconcile", "runtime", "net", "images", "archive", "diagnostic", "protocol"],
+    ),
     ("api", &["engine", "spec", "reconcile", "diagnostic", "protocol"]),
     ("sources", &["engine", "spec", "reconcile", "diagnostic", "protocol"]),
     // The engine's own process, which the composition root runs.
     ("process", &["engine", "api"]),
     // The command line reads the stack files; the engine it reaches only through its API.
-    ("cli", &["spec", "diagnostic", "protocol"]),
+    ("cli", &["spec", "diagnostic", "protocol", "archive"]),
 ];
 
 /// What a driver may see of `spec`: value types.
@@ -34,7 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("petgraph", &["reconcile", "images/build"]),
     ("notify", &["sources"]),
     ("rtnetlink", &["net"]),
-    ("tar", &["images"]),
+    ("tar", &["archive", "images"]),
     ("rusqlite", &["engine/state"]),
     ("axum", &["api"]),
     ("hyper", &["api", "cli"]),

@@ -19,8 +19,12 @@ const CONTAINER: &[Row] = &[
     Row::docker::<commands::prune::Containers>("prune", "Remove all stopped containers"),
     Row::docker::<commands::rm::Args>("remove", "Remove containers"),
     Row::docker::<commands::attach::Args>("attach", "Join a running container's input and output"),
+    Row::docker::<commands::commit::Args>("commit", "Make an image of a container's changes"),
+    Row::docker::<commands::cp::Args>("cp", "Copy files between a container and here"),
     Row::docker::<commands::create::Args>("create", "Create a container"),
+    Row::docker::<commands::diff::Args>("diff", "Print what a container changed of its image"),
     Row::docker::<commands::exec::Args>("exec", "Run a program in a running container"),
+    Row::docker::<commands::export::Args>("export", "Write a container's root as an archive"),
     Row::docker::<commands::kill::Args>("kill", "Send a signal to containers"),
     Row::docker::<commands::logs::Args>("logs", "Print what a container wrote"),
     Row::docker::<commands::pause::Args>("pause", "Freeze the processes of containers"),
@@ -157,6 +161,10 @@ const CONTAINERS: &[Row] = &[
     )
     .or_stack::<stack::inspect::Args>(),
     Row::docker::<commands::stats::Args>("stats", "Print what containers use"),
+    Row::docker::<commands::cp::Args>("cp", "Copy files between a container and here"),
+    Row::docker::<commands::diff::Args>("diff", "Print what a container changed of its image"),
+    Row::docker::<commands::export::Args>("export", "Write a container's root as an archive"),
+    Row::docker::<commands::commit::Args>("commit", "Make an image of a container's changes"),
 ];
 
 const IMAGES: &[Row] = &[

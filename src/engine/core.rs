@@ -153,6 +153,12 @@ impl Engine {
     }
 
     /// Tells everybody what happened, and keeps it for those who ask later.
+    /// Tells that what nobody used of a kind went, as docker does: even when nothing did.
+    pub fn tell_prune(&self, kind: &str, reclaimed: u64) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
+        self.emit(kind, "prune", "", attributes);
+    }
+
     pub(crate) fn emit(
         &self,
         kind: &str,

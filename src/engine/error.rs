@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::archive::ApplyError;
 use crate::engine::config::ConfigError;
 use crate::engine::containers::ShimError;
 use crate::engine::lock::LockError;
@@ -10,7 +11,7 @@ use crate::engine::names::ResolveError;
 use crate::engine::stacks::StackError;
 use crate::engine::state::StateError;
 use crate::engine::translate::TranslateError;
-use crate::images::{ApplyError, StoreError};
+use crate::images::StoreError;
 use crate::net::driver::NetError;
 
 /// Which of docker's answers fits: 404, 409, 400, 304, 403, 501, 503, 500.

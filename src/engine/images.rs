@@ -2,12 +2,14 @@
 
 mod known;
 mod remove;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
 pub(crate) use known::{Images, Known};
+pub use usage::LayerUsage;
 
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::platform::Platform;
+use crate::archive::compression::Compression;
 use crate::spec::digest::Digest;
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -42,5 +43,14 @@ impl Descriptor {
     /// Says whether this points to an index of manifests rather than to one manifest.
     pub fn is_index(&self) -> bool {
         self.media_type == OCI_INDEX || self.media_type == DOCKER_LIST
+    }
+}
+
+/// Returns the media type of a layer that is packed so.
+pub(crate) fn layer_media_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => OCI_LAYER,
+        Compression::Gzip => OCI_LAYER_GZIP,
+        Compression::Zstd => OCI_LAYER_ZSTD,
     }
 }

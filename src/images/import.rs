@@ -3,13 +3,14 @@
 use std::io::Read;
 use std::sync::PoisonError;
 
-use super::archive::compression::{Compression, decompress};
 use super::config::{Empty, HealthConfig, History, ImageConfig, RootFs, RunConfig};
-use super::descriptor::{Descriptor, OCI_CONFIG};
+use super::descriptor::{Descriptor, OCI_CONFIG, layer_media_type};
 use super::manifest::Manifest;
 use super::platform::Platform;
 use super::store::blobs::{BlobError, Ingested, finish, io_error};
 use super::store::{Loaded, Store, StoreError};
+use crate::archive::Limits;
+use crate::archive::compression::{Compression, decompress};
 
 /// A `--change` that cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +80,7 @@ impl Store {
         let config = self.blobs.ingest(config.as_slice(), None)?;
         let manifest = Manifest::new(
             Descriptor::new(OCI_CONFIG, config.digest, config.size),
-            vec![Descriptor::new(compression.layer_media_type(), layer.digest.clone(), layer.size)],
+            vec![Descriptor::new(layer_media_type(compression), layer.digest.clone(), layer.size)],
         );
         self.commit_locked(&serde_json::to_vec(&manifest).expect("a manifest is always JSON"))
     }
@@ -97,7 +98,7 @@ impl Store {
         }
         let mut hasher = sha2::Sha256::new();
         let mut buffer = vec![0; 128 << 10];
-        let mut left = super::archive::Limits::default().bytes;
+        let mut left = Limits::default().bytes;
         loop {
             let count = plain.read(&mut buffer).map_err(read)?;
             if count == 0 {
@@ -105,7 +106,7 @@ impl Store {
             }
             left = left.checked_sub(count as u64).ok_or_else(|| BlobError::TooLarge {
                 digest: layer.digest.clone(),
-                limit: super::archive::Limits::default().bytes,
+                limit: Limits::default().bytes,
             })?;
             hasher.update(&buffer[..count]);
         }

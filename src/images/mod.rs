@@ -12,7 +12,7 @@ pub mod platform;
 pub mod snapshot;
 pub mod store;
 
-pub use archive::{ApplyError, Extraction, Format, Limits, Packer, extract};
+pub use archive::Format;
 pub use config::ImageConfig;
 pub use import::ImportOptions;
 pub use store::{Loaded, Store, StoreError};

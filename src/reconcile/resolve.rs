@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::desired::{Desired, DesiredNetwork, DesiredReplica, DesiredService, DesiredVolume};
-use crate::spec::container::{ContainerSpec, MountKind, NetworkMode, Resources, RestartPolicy};
+use crate::spec::container::{
+    ContainerSpec, MountKind, NetworkMode, PortSpec, Resources, RestartPolicy,
+};
 use crate::spec::digest::Digest;
 use crate::spec::name::ServiceName;
 use crate::spec::stack::{Condition, Dependency, Network, Service, Stack, Volume};
@@ -60,7 +61,7 @@ impl Desired {
             if aliases == OneoffAliases::None {
                 replica.spec.networks.values_mut().for_each(|endpoint| endpoint.aliases.clear());
             }
-            replica.hash = spec_hash(&replica.spec);
+            replica.hash = spec_hash(&mut replica.spec);
         }
         let all = Self::resolve(stack, images);
         let spec = &service.container;
@@ -106,7 +107,7 @@ fn resolve_service(
     }
     let replicas = (1..=service.replicas).map(|number| {
         let mut spec = resolve_container(stack, service, number);
-        let hash = spec_hash(&spec);
+        let hash = spec_hash(&mut spec);
         // Compose counts a container to a project only if it has one. Ours is no hash of compose's: those differ
         // from version to version.
         spec.labels.insert(format!("{LABELS}config-hash"), hash.clone());
@@ -304,33 +305,76 @@ fn object_labels(
 
 /// Returns the digest of what forces a re-creation. The image's id is compared by itself, so that a
 /// container made before its image was pinned keeps its hash.
-pub fn spec_hash(spec: &ContainerSpec) -> String {
-    let text = sorted(
-        serde_json::to_value(without_live_fields(spec)).expect("a spec has only string keys"),
-    );
-    Digest::from_bytes(&Sha256::digest(text.to_string().as_bytes()).into()).hex().to_owned()
+///
+/// Fields count in the order of their declaration and only when they are set: one that is added at any place changes no
+/// hash, one that moves changes all, and an upgrade would replace every container.
+fn spec_hash(spec: &mut ContainerSpec) -> String {
+    // Taken out and put back: a copy for each replica would be most of a plan's work.
+    let live = LiveFields::take(spec);
+    let text = serde_json::to_vec(spec).expect("a spec has only string keys");
+    live.put_back(spec);
+    Digest::from_bytes(&Sha256::digest(&text).into()).hex().to_owned()
 }
 
-/// Returns `spec` without what can change while the container runs, and without the labels that only
-/// tell tools where it came from: moving the stack's folder replaces nothing.
+/// Returns `spec` without its [`LiveFields`].
 pub(super) fn without_live_fields(spec: &ContainerSpec) -> ContainerSpec {
     let mut fixed = spec.clone();
-    fixed.resources = Resources::default();
-    fixed.restart = RestartPolicy::No;
-    fixed.ports = Vec::new();
-    fixed.labels.retain(|key, _| !key.starts_with(LABELS));
+    drop(LiveFields::take(&mut fixed));
     fixed
 }
 
-/// Returns `value` with the keys of its objects in order.
-fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let ordered: BTreeMap<String, Value> =
-                map.into_iter().map(|(key, v)| (key, sorted(v))).collect();
-            Value::Object(ordered.into_iter().collect())
+/// What can change while the container runs, and the labels that only tell tools where it came from: moving the
+/// stack's folder replaces nothing.
+struct LiveFields {
+    resources: Resources,
+    restart: RestartPolicy,
+    ports: Vec<PortSpec>,
+    labels: BTreeMap<String, String>,
+}
+
+impl LiveFields {
+    fn take(spec: &mut ContainerSpec) -> Self {
+        let all = std::mem::take(&mut spec.labels);
+        let (labels, own) = all.into_iter().partition(|(key, _)| key.starts_with(LABELS));
+        spec.labels = own;
+        Self {
+            resources: std::mem::take(&mut spec.resources),
+            restart: std::mem::replace(&mut spec.restart, RestartPolicy::No),
+            ports: std::mem::take(&mut spec.ports),
+            labels,
         }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
+    }
+
+    fn put_back(self, spec: &mut ContainerSpec) {
+        (spec.resources, spec.restart, spec.ports) = (self.resources, self.restart, self.ports);
+        spec.labels.extend(self.labels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_every_version_and_counts_no_live_field() {
+        let mut spec = ContainerSpec {
+            image: "nginx:alpine".to_owned(),
+            command: Some(vec!["nginx".to_owned()]),
+            hostname: Some("web".to_owned()),
+            labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            network_mode: NetworkMode::Networks("front".to_owned()),
+            auto_remove: true,
+            ..ContainerSpec::default()
+        };
+        let golden = "fd2151775b24e2eb4bb0805c5da34c6de9caad37385dc756176799eb087a340d";
+        assert_eq!(spec_hash(&mut spec), golden);
+        spec.resources.pids_limit = Some(5);
+        spec.restart = RestartPolicy::Always;
+        spec.labels.insert(format!("{LABELS}version"), "9".to_owned());
+        let before = spec.clone();
+        assert_eq!(spec_hash(&mut spec), golden);
+        assert_eq!(spec, before, "all is put back");
+        spec.hostname = None;
+        assert_ne!(spec_hash(&mut spec), golden);
     }
 }

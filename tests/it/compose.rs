@@ -180,6 +180,13 @@ fn a_stack_has_composes_labels_with_composes_values() {
                 value.clear();
             }
         }
+        // Compose's order of these is that of a Go map: any.
+        let labels = objects.iter_mut().flat_map(|(_, labels)| labels);
+        for (_, value) in labels.filter(|(key, _)| key == "depends_on") {
+            let mut words: Vec<&str> = value.split(',').collect();
+            words.sort_unstable();
+            *value = words.join(",");
+        }
         objects.sort();
         objects
     };

@@ -10,6 +10,7 @@ mod clients;
 mod compose;
 mod config;
 mod containers;
+mod copy;
 mod display;
 mod files;
 mod foreground;

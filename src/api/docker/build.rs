@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use serde_json::json;
@@ -21,6 +22,7 @@ async fn build() -> ApiError {
     )
 }
 
-async fn prune() -> Response {
+async fn prune(State(engine): State<Arc<Engine>>) -> Response {
+    engine.tell_prune("builder", 0);
     answer::json(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
 }

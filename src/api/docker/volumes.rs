@@ -99,6 +99,7 @@ async fn prune(
     };
     let (volumes_deleted, space_reclaimed) =
         engine.prune_volumes(|volume| (all || volume.anonymous) && fits(volume, &filters)).await?;
+    engine.tell_prune("volume", space_reclaimed);
     Ok(answer::json(&wire::VolumesPruned { volumes_deleted, space_reclaimed }))
 }
 

@@ -18,6 +18,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncRead, ReadHalf, WriteHalf};
@@ -109,7 +110,7 @@ impl Client {
         &self,
         path: &str,
         query: Query<'_>,
-        body: Option<&Value>,
+        body: Option<Json>,
     ) -> Result<Response, ClientError> {
         self.request(Method::POST, path, query, body).await
     }
@@ -131,10 +132,11 @@ impl Client {
         method: Method,
         path: &str,
         query: Query<'_>,
-        body: Option<&Value>,
+        body: Option<Json>,
     ) -> Result<Response, ClientError> {
         let asked = format!("{method} {path}");
-        let request = request(method, path, query, json_body(body), body.map(|_| JSON), &[]);
+        let kind = body.as_ref().map(|_| JSON);
+        let request = request(method, path, query, json_body(body), kind, &[]);
         let (sender, response) = self.send(request, &asked).await?;
         let body = whole(response.into_body(), &asked).await?;
         self.keep(sender);
@@ -150,7 +152,7 @@ impl Client {
         method: Method,
         path: &str,
         query: Query<'_>,
-        body: Option<&Value>,
+        body: Option<Json>,
     ) -> Result<Lines, ClientError> {
         Ok(Lines::new(self.download(method, path, query, body).await?))
     }
@@ -164,31 +166,52 @@ impl Client {
         method: Method,
         path: &str,
         query: Query<'_>,
-        body: Option<&Value>,
+        body: Option<Json>,
     ) -> Result<Download, ClientError> {
         let asked = format!("{method} {path}");
-        let request = request(method, path, query, json_body(body), body.map(|_| JSON), &[]);
+        let kind = body.as_ref().map(|_| JSON);
+        let request = request(method, path, query, json_body(body), kind, &[]);
         let (sender, response) = self.send(request, &asked).await?;
         Ok(Download::new(sender, response, asked))
     }
 
-    /// Sends what `reader` holds; the answer is a stream of JSON values. `headers` are further ones.
+    /// Sends what `reader` holds; the answer is a stream of JSON values.
     ///
     /// # Errors
     /// As [`Self::request`].
     pub(crate) async fn upload<R: AsyncRead + Send + 'static>(
         &self,
+        method: Method,
         path: &str,
         query: Query<'_>,
         reader: R,
     ) -> Result<Lines, ClientError> {
         use futures_util::TryStreamExt;
-        let asked = format!("{} {path}", Method::POST);
+        let asked = format!("{method} {path}");
         let stream = ReaderStream::with_capacity(reader, 256 << 10).map_ok(Frame::data);
         let body = BodyExt::boxed_unsync(StreamBody::new(stream));
-        let request = request(Method::POST, path, query, body, Some("application/x-tar"), &[]);
+        let request = request(method, path, query, body, Some("application/x-tar"), &[]);
         let (sender, response) = self.send(request, &asked).await?;
         Ok(Lines::new(Download::new(sender, response, asked)))
+    }
+
+    /// Asks for an answer's headers alone, and returns the one called `name`.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; a refusal has no message then.
+    pub(crate) async fn header(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        name: &str,
+    ) -> Result<Option<String>, ClientError> {
+        let asked = format!("{} {path}", Method::HEAD);
+        let request = request(Method::HEAD, path, query, json_body(None), None, &[]);
+        let (sender, response) = self.send(request, &asked).await?;
+        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+        let value = value.map(str::to_owned);
+        self.keep(sender);
+        Ok(value)
     }
 
     /// Takes the connection over for a raw stream, as attach and exec do. Shutting the write half down
@@ -200,12 +223,12 @@ impl Client {
         &self,
         path: &str,
         query: Query<'_>,
-        body: Option<&Value>,
+        body: Option<Json>,
     ) -> Result<(ReadHalf<Upgraded>, WriteHalf<Upgraded>), ClientError> {
         let asked = format!("{} {path}", Method::POST);
         let headers = [(header::CONNECTION, "Upgrade"), (header::UPGRADE, "tcp")];
-        let request =
-            request(Method::POST, path, query, json_body(body), body.map(|_| JSON), &headers);
+        let kind = body.as_ref().map(|_| JSON);
+        let request = request(Method::POST, path, query, json_body(body), kind, &headers);
         let (_sender, response) = self.send(request, &asked).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(ClientError::NoUpgrade { asked });
@@ -309,8 +332,26 @@ fn uri(path: &str, query: Query<'_>) -> String {
     uri
 }
 
-fn json_body(body: Option<&Value>) -> Body {
-    let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+/// A request's body, written: a big one never is a [`Value`] as well.
+#[derive(Debug)]
+pub(crate) struct Json(Bytes);
+
+impl Json {
+    /// # Errors
+    /// `body` is nothing that JSON has, as a map whose keys are no strings.
+    pub(crate) fn of(body: &impl Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::to_vec(body).map(|bytes| Self(bytes.into()))
+    }
+}
+
+impl From<&Value> for Json {
+    fn from(body: &Value) -> Self {
+        Self(body.to_string().into())
+    }
+}
+
+fn json_body(body: Option<Json>) -> Body {
+    let bytes = body.map_or_else(Bytes::new, |body| body.0);
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 

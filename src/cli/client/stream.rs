@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
 use super::{Body, ClientError};
@@ -22,6 +22,7 @@ pub(crate) struct Download {
     _sender: SendRequest<Body>,
     body: Incoming,
     content_type: String,
+    headers: HeaderMap,
     asked: String,
 }
 
@@ -37,7 +38,12 @@ impl Download {
             .and_then(|value| value.to_str().ok())
             .unwrap_or("")
             .to_owned();
-        Self { _sender: sender, body: response.into_body(), content_type, asked }
+        let headers = response.headers().clone();
+        Self { _sender: sender, body: response.into_body(), content_type, headers, asked }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// Whether standard output and error come in docker's frames.

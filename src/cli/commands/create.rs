@@ -44,11 +44,11 @@ pub(super) async fn create(
     if flags.pull == Pull::Always {
         wanted.pull(client, flags.quiet).await?;
     }
-    let first = client.post("/containers/create", &query, Some(body)).await;
+    let first = client.post("/containers/create", &query, Some(body.into())).await;
     let answer = match first {
         Err(error) if flags.pull == Pull::Missing && is_missing_image(&error) => {
             wanted.pull(client, flags.quiet).await?;
-            client.post("/containers/create", &query, Some(body)).await?
+            client.post("/containers/create", &query, Some(body.into())).await?
         }
         other => other?,
     };

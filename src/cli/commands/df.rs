@@ -1,12 +1,15 @@
 //! `bargee system df`: what takes room on the disk.
 
+mod verbose;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::global::Global;
 use crate::cli::output::listing::Listing;
-use crate::cli::output::size;
+use crate::cli::output::{printer, size};
 use crate::cli::verb::Verb;
 
 #[derive(Debug, clap::Args)]
@@ -14,6 +17,9 @@ pub(crate) struct Args {
     /// table, json, or a Go template
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
+    /// List every image, container and volume
+    #[arg(short, long, conflicts_with = "format")]
+    verbose: bool,
 }
 
 const TITLES: &[(&str, &str)] = &[
@@ -28,6 +34,10 @@ impl Verb for Args {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
         let client = global.connect().await?;
         let usage: Value = client.get("/system/df", &[]).await?.json()?;
+        if self.verbose {
+            printer::print(&verbose::render(&usage, Timestamp::now())?)?;
+            return Ok(exit::OK);
+        }
         let rows = rows(&usage)
             .into_iter()
             .map(|row| row.as_object().cloned().unwrap_or_default())

@@ -57,12 +57,12 @@ impl Verb for Args {
         }
         let body = self.body()?;
         let client = global.connect().await?;
-        let created = client.post(&path(&self.words[0], "exec"), &[], Some(&body)).await?;
+        let created = client.post(&path(&self.words[0], "exec"), &[], Some((&body).into())).await?;
         let created: Value = created.json()?;
         let id = created["Id"].as_str().unwrap_or_default();
         if self.detach {
             let start = json!({"Detach": true, "Tty": self.tty});
-            client.post(&format!("/exec/{id}/start"), &[], Some(&start)).await?;
+            client.post(&format!("/exec/{id}/start"), &[], Some((&start).into())).await?;
             return Ok(exit::OK);
         }
         self.attached(&client, id).await
@@ -115,7 +115,8 @@ impl Args {
         if let (true, Some((rows, columns))) = (self.tty, terminal::size()) {
             start["ConsoleSize"] = json!([rows, columns]);
         }
-        let started = client.upgrade(&format!("/exec/{id}/start"), &[], Some(&start)).await;
+        let started =
+            client.upgrade(&format!("/exec/{id}/start"), &[], Some((&start).into())).await;
         let streams = started.map_err(not_started)?;
         ready.resize().await;
         match ready.run(streams).await? {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::pull::{failure, follow_to, split};
 use super::source::{Source, open};
+use crate::cli::client::Method;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::global::Global;
@@ -50,7 +51,7 @@ impl Verb for Args {
         query.extend(self.platform.as_deref().map(|platform| ("platform", platform)));
         query.extend(self.change.iter().map(|change| ("changes", change.as_str())));
         let client = global.connect().await?;
-        let lines = client.upload("/images/create", &query, reader).await?;
+        let lines = client.upload(Method::POST, "/images/create", &query, reader).await?;
         follow_to(lines, |line| {
             if let Some(message) = failure(line) {
                 return Err(CliError::Failed(message));

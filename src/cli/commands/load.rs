@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::pull::{failure, follow_to};
 use super::source::{Source, open};
+use crate::cli::client::Method;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::global::Global;
@@ -39,7 +40,7 @@ impl Verb for Args {
         query.push(("quiet", if self.quiet { "1" } else { "0" }));
         query.extend(self.platform.as_deref().map(|platform| ("platform", platform)));
         let client = global.connect().await?;
-        let lines = client.upload("/images/load", &query, reader).await?;
+        let lines = client.upload(Method::POST, "/images/load", &query, reader).await?;
         follow_to(lines, |line| {
             if let Some(message) = failure(line) {
                 return Err(CliError::Failed(message));

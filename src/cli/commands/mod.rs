@@ -1,12 +1,16 @@
 //! One verb a file: its arguments beside what it does.
 
 pub(crate) mod attach;
+pub(crate) mod commit;
 pub mod config;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod df;
+pub(crate) mod diff;
 pub(crate) mod engine;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;

@@ -141,7 +141,8 @@ impl Verb for Create {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
         let body = self.body()?;
         let client = global.connect().await?;
-        let answer: Value = client.post("/networks/create", &[], Some(&body)).await?.json()?;
+        let answer: Value =
+            client.post("/networks/create", &[], Some((&body).into())).await?.json()?;
         if let Some(text) = answer["Warning"].as_str().filter(|text| !text.is_empty()) {
             crate::cli::error::warn(text);
         }
@@ -282,7 +283,7 @@ impl Verb for Connect {
         put(&mut settings, "GwPriority", Value::from(self.gw_priority));
         let body = json!({"Container": self.container, "EndpointConfig": settings});
         let path = format!("/networks/{}/connect", segment(&self.network));
-        global.connect().await?.post(&path, &[], Some(&body)).await?;
+        global.connect().await?.post(&path, &[], Some((&body).into())).await?;
         Ok(exit::OK)
     }
 }
@@ -304,7 +305,7 @@ impl Verb for Disconnect {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
         let body = json!({"Container": self.container, "Force": self.force});
         let path = format!("/networks/{}/disconnect", segment(&self.network));
-        global.connect().await?.post(&path, &[], Some(&body)).await?;
+        global.connect().await?.post(&path, &[], Some((&body).into())).await?;
         Ok(exit::OK)
     }
 }

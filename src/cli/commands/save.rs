@@ -26,24 +26,36 @@ pub(crate) struct Args {
 
 impl Verb for Args {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
-        if self.output.is_none() && printer::is_terminal() {
-            let text = "an archive is nothing for a terminal; give --output FILE, or redirect";
-            return Err(CliError::Usage(text.to_owned()));
-        }
+        check_output(self.output.as_deref())?;
         let mut query: Vec<(&str, &str)> =
             self.images.iter().map(|image| ("names", image.as_str())).collect();
         query.extend(self.platform.as_deref().map(|platform| ("platform", platform)));
         let client = global.connect().await?;
-        let mut archive = client.download(Method::GET, "/images/get", &query, None).await?;
-        match &self.output {
-            Some(path) => write_file(path, &mut archive).await?,
-            None => {
-                while let Some(piece) = archive.next().await? {
-                    printer::print_bytes(&piece)?;
-                }
-            }
-        }
+        let archive = client.download(Method::GET, "/images/get", &query, None).await?;
+        write_out(self.output.as_deref(), archive).await?;
         Ok(exit::OK)
+    }
+}
+
+/// Refuses to write an archive to a terminal.
+pub(super) fn check_output(file: Option<&Path>) -> Result<(), CliError> {
+    if file.is_none() && printer::is_terminal() {
+        let text = "an archive is nothing for a terminal; give --output FILE, or redirect";
+        return Err(CliError::Usage(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// Writes an archive to a file, or to standard output.
+pub(super) async fn write_out(file: Option<&Path>, mut archive: Download) -> Result<(), CliError> {
+    match file {
+        Some(path) => write_file(path, &mut archive).await,
+        None => {
+            while let Some(piece) = archive.next().await? {
+                printer::print_bytes(&piece)?;
+            }
+            Ok(())
+        }
     }
 }
 

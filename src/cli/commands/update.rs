@@ -33,7 +33,7 @@ impl Verb for Args {
         }
         let body = Value::Object(body);
         each(&self.containers, async |container| {
-            let answer = client.post(&path(container, "update"), &[], Some(&body)).await?;
+            let answer = client.post(&path(container, "update"), &[], Some((&body).into())).await?;
             let answer: Value = answer.json()?;
             for warning in answer["Warnings"].as_array().into_iter().flatten() {
                 warn(warning.as_str().unwrap_or_default());

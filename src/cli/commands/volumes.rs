@@ -95,7 +95,8 @@ impl Verb for Create {
         put(&mut body, "DriverOpts", Value::Object(pairs(&self.opt)));
         put(&mut body, "Labels", Value::Object(pairs(&self.label)));
         let client = global.connect().await?;
-        let answer = client.post("/volumes/create", &[], Some(&Value::Object(body))).await?;
+        let answer =
+            client.post("/volumes/create", &[], Some((&Value::Object(body)).into())).await?;
         let answer: Value = answer.json()?;
         printer::line(&escape_controls(answer["Name"].as_str().unwrap_or_default()))?;
         Ok(exit::OK)

@@ -1,10 +1,9 @@
 //! The requests of `/bargee/v1`, by what they are for.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::tell;
-use crate::cli::client::{Client, ClientError, Lines, Method, segment};
+use crate::cli::client::{Client, ClientError, Json, Lines, Method, segment};
 use crate::cli::error::CliError;
 use crate::protocol::{
     ApplyRequest, DownRequest, PlanReport, RunRequest, ServiceSelection, StackView,
@@ -18,7 +17,7 @@ async fn change<T: Serialize>(
     body: &T,
 ) -> Result<Lines, CliError> {
     let path = format!("/bargee/v1/stacks/{}/{verb}", segment(stack));
-    client.lines(Method::POST, &path, &[], Some(&json(body)?)).await.map_err(explained)
+    client.lines(Method::POST, &path, &[], Some(json(body)?)).await.map_err(explained)
 }
 
 /// Adds what may be done about a refusal that users meet.
@@ -50,7 +49,7 @@ pub(crate) async fn run(
 pub(crate) async fn plan(client: &Client, request: &ApplyRequest) -> Result<PlanReport, CliError> {
     let name = segment(request.submission.stack.name.as_str());
     let path = format!("/bargee/v1/stacks/{name}/plan");
-    let answer = client.post(&path, &[], Some(&json(request)?)).await.map_err(explained)?;
+    let answer = client.post(&path, &[], Some(json(request)?)).await.map_err(explained)?;
     Ok(answer.json()?)
 }
 
@@ -61,7 +60,7 @@ pub(crate) async fn down(
     request: &DownRequest,
 ) -> Result<Option<Lines>, CliError> {
     let path = format!("/bargee/v1/stacks/{}/down", segment(stack));
-    match client.lines(Method::POST, &path, &[], Some(&json(request)?)).await {
+    match client.lines(Method::POST, &path, &[], Some(json(request)?)).await {
         Ok(lines) => Ok(Some(lines)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
@@ -87,7 +86,7 @@ pub(crate) async fn views(client: &Client) -> Result<Vec<StackView>, ClientError
     client.get("/bargee/v1/stacks", &[]).await?.json()
 }
 
-fn json<T: Serialize>(body: &T) -> Result<Value, CliError> {
-    serde_json::to_value(body)
+fn json(body: &impl Serialize) -> Result<Json, CliError> {
+    Json::of(body)
         .map_err(|error| CliError::Failed(format!("cannot write the request as JSON: {error}")))
 }

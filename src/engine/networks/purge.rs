@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rusqlite::Transaction;
-
 use super::live;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
-use crate::engine::state::{Durability, StateError, addresses};
+use crate::engine::state::{Durability, StateError, Transaction, addresses};
 use crate::net::conntrack::{self, Purge};
 use crate::net::model::Protocol;
 use crate::spec::container::PortSpec;

@@ -217,8 +217,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        let attributes = BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]);
-        self.emit("network", "prune", "", attributes);
+        self.tell_prune("network", 0);
         Ok(removed)
     }
 

@@ -32,7 +32,8 @@ const LOOKS: usize = 5;
 /// What is wanted after a request, with every name settled.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    pub(super) merged: Merged,
+    /// The services that were asked for, in order.
+    pub(super) resumed: Vec<ServiceName>,
     pub(super) content: Content,
     pub(super) desired: Desired,
     pub(super) policy: Policy,
@@ -53,9 +54,10 @@ impl Engine {
         let name = request.submission.stack.name.clone();
         let keeper = self.keeper(name.as_str());
         let _turn = keeper.turn.lock().await;
-        let prepared = tokio::task::block_in_place(|| self.prepare(&request))?;
+        let ApplyRequest { submission, options } = request;
+        let prepared = tokio::task::block_in_place(|| self.prepare(submission, &options))?;
         self.give_memory_back_soon();
-        Ok(report(name.as_str(), &prepared.plan, Detail::of(&request.options)))
+        Ok(report(name.as_str(), &prepared.plan, Detail::of(&options)))
     }
 
     /// Stores the stack and converges; the stream ends with `Finished`. A reader that goes away stops nothing.
@@ -63,18 +65,18 @@ impl Engine {
         self: &Arc<Self>,
         request: ApplyRequest,
     ) -> Result<mpsc::Receiver<Progress>, EngineError> {
-        let submission = &request.submission;
-        let name = submission.stack.name.as_str();
-        let row = self.stack_row(name)?;
-        check_owner(row.as_ref(), name, &submission.source, request.options.take_over)?;
-        let (mut teller, lines) = Teller::new(name, Detail::of(&request.options));
+        let ApplyRequest { submission, options } = request;
+        let name = submission.stack.name.clone();
+        let row = self.stack_row(name.as_str())?;
+        check_owner(row.as_ref(), name.as_str(), &submission.source, options.take_over)?;
+        let (mut teller, lines) = Teller::new(name.as_str(), Detail::of(&options));
         let engine = Arc::clone(self);
         tokio::spawn(async move {
-            let outcome = engine.converge(&request, &mut teller).await;
+            let outcome = engine.converge(submission, &options, &mut teller).await;
             let outcome = match outcome {
-                Ok(scope) if request.options.wait && !request.options.no_start => {
-                    let name = request.submission.stack.name.as_str();
-                    engine.await_stack(name, &scope, request.options.wait_timeout, &teller).await
+                Ok(scope) if options.wait && !options.no_start => {
+                    let timeout = options.wait_timeout;
+                    engine.await_stack(name.as_str(), &scope, timeout, &teller).await
                 }
                 other => other.map(|_| None),
             };
@@ -85,13 +87,16 @@ impl Engine {
     }
 
     /// Merges, resolves and plans; nothing is changed.
-    fn prepare(&self, request: &ApplyRequest) -> Result<Prepared, EngineError> {
-        let (submission, options) = (&request.submission, &request.options);
+    fn prepare(
+        &self,
+        submission: Submission,
+        options: &ApplyOptions,
+    ) -> Result<Prepared, EngineError> {
         let name = submission.stack.name.as_str();
         let row = self.stack_row(name)?;
         check_owner(row.as_ref(), name, &submission.source, options.take_over)?;
         let wanted = self.want(submission, options)?;
-        let observed = self.observe_stack(name, Some(&wanted.desired))?;
+        let observed = self.observe_stack(wanted.desired.name.as_str(), Some(&wanted.desired))?;
         let plan = plan(&wanted.desired, &observed, &wanted.policy);
         Ok(Prepared { wanted, plan })
     }
@@ -99,7 +104,7 @@ impl Engine {
     /// Merges what is submitted into what is stored.
     pub(super) fn want(
         &self,
-        submission: &Submission,
+        mut submission: Submission,
         options: &ApplyOptions,
     ) -> Result<Wanted, EngineError> {
         let name = submission.stack.name.as_str();
@@ -112,13 +117,13 @@ impl Engine {
             .filter_map(|replica| ServiceName::try_from(replica.service).ok())
             .collect();
         let before = stored.as_ref().map(|stored| stored.stack());
-        let merged = merge(before, &submission.stack, options, &present)?;
-        let mut images = self.current_images(&merged.stack);
+        let Merged { stack, resume, resumed } = merge(before, submission.stack, options, &present)?;
+        let mut images = self.current_images(&stack);
         if let Some(stored) = &stored {
             // What was not asked for keeps the image that it has, wherever its tag points by now.
-            let services = merged.stack.services.values();
+            let services = stack.services.values();
             let asked: BTreeSet<&String> = services
-                .filter(|service| merged.resumed.contains(&service.name))
+                .filter(|service| resumed.binary_search(&service.name).is_ok())
                 .map(|service| &service.container.image)
                 .collect();
             for (image, id) in &stored.content.images {
@@ -127,36 +132,36 @@ impl Engine {
                 }
             }
         }
-        let mut submission = submission.clone();
-        submission.stack = merged.stack.clone();
+        submission.stack = stack;
         let content = Content { submission, images };
         let desired = Desired::resolve(&content.submission.stack, &content.images);
-        let policy = policy(options, merged.resume.clone());
-        Ok(Wanted { merged, content, desired, policy })
+        let policy = policy(options, resume);
+        Ok(Wanted { resumed, content, desired, policy })
     }
 
     /// Returns the services that were asked for, once the machine is as wanted.
     async fn converge(
         self: &Arc<Self>,
-        request: &ApplyRequest,
+        submission: Submission,
+        options: &ApplyOptions,
         teller: &mut Teller,
     ) -> Result<Vec<ServiceName>, Failure> {
-        let name = request.submission.stack.name.as_str();
+        let name = submission.stack.name.clone();
+        let name = name.as_str();
         let keeper = self.keeper(name);
         let mut turn = keeper.turn.lock().await;
         let _at_work = self.at_work(name);
-        let prepared = tokio::task::block_in_place(|| self.prepare(request))?;
+        let prepared = tokio::task::block_in_place(|| self.prepare(submission, options))?;
         teller.plan(&prepared.plan);
         if !prepared.plan.problems.is_empty() {
             return Err(Failure::of_problems(&prepared.plan));
         }
-        let resumed = &prepared.wanted.merged.resumed;
-        let take_over = request.options.take_over;
-        let number = self.store_stack(&prepared.wanted.content, resumed, take_over)?;
+        let resumed = &prepared.wanted.resumed;
+        let number = self.store_stack(&prepared.wanted.content, resumed, options.take_over)?;
         turn.heals.forget();
         let mut host = RealHost::new(self);
-        host.grace = seconds(request.options.timeout);
-        host.stays_created = request.options.no_start;
+        host.grace = seconds(options.timeout);
+        host.stays_created = options.no_start;
         let outcome = self.carry_out(&host, &prepared, teller).await;
         let word = if outcome.is_ok() { Outcome::Good } else { Outcome::Bad };
         self.set_outcome(name, number, word).map_err(EngineError::from)?;
@@ -167,7 +172,7 @@ impl Engine {
         }
         // Whatever is not as wanted yet is the loop's from here on.
         self.start_loop(name, &mut turn);
-        outcome.map(|()| prepared.wanted.merged.resumed)
+        outcome.map(|()| prepared.wanted.resumed)
     }
 
     /// Applies the plan, and plans anew until nothing is left or trying again can't help.
@@ -239,11 +244,12 @@ impl Engine {
         let stored = stored
             .ok_or_else(|| EngineError::from(StackError::NoStack { name: name.to_owned() }))?;
         let options = ApplyOptions { services: words.to_vec(), no_deps, ..ApplyOptions::default() };
-        let merged = merge(Some(stored.stack()), stored.stack(), &options, &BTreeSet::new())
+        let stack = stored.stack();
+        let merged = merge(Some(stack), stack.clone(), &options, &BTreeSet::new())
             .map_err(EngineError::from)?;
         let host = RealHost::new(self);
         let desired = stored.desired();
-        let policy = policy(&options, merged.resume.clone());
+        let policy = policy(&options, merged.resume);
         let observed = tokio::task::block_in_place(|| self.observe_stack(name, Some(&desired)))
             .map_err(host_error)?;
         let plan = plan(&desired, &observed, &policy);
@@ -253,7 +259,8 @@ impl Engine {
         }
         self.store_stack(&stored.content, &merged.resumed, false)?;
         turn.heals.forget();
-        let wanted = Wanted { merged, content: stored.content, desired, policy };
+        let resumed = merged.resumed;
+        let wanted = Wanted { resumed, content: stored.content, desired, policy };
         let prepared = Prepared { wanted, plan };
         let outcome = self.carry_out(&host, &prepared, teller).await;
         self.start_loop(name, &mut turn);

@@ -24,16 +24,16 @@ pub(super) struct Merged {
 /// Merges what is submitted into what is stored. `present` are the services that have containers.
 pub(super) fn merge(
     stored: Option<&Stack>,
-    submitted: &Stack,
+    submitted: Stack,
     options: &ApplyOptions,
     present: &BTreeSet<ServiceName>,
 ) -> Result<Merged, StackError> {
-    let selected = selection(submitted, &options.services)?;
+    let selected = selection(&submitted, &options.services)?;
     let scope = match (selected.is_empty(), options.no_deps) {
         (true, _) => submitted.services.keys().cloned().collect(),
         (false, true) => selected.clone(),
         (false, false) => {
-            let desired = Desired::resolve(submitted, &BTreeMap::new());
+            let desired = Desired::resolve(&submitted, &BTreeMap::new());
             let all = Dependencies::of(&desired).with_dependencies(&selected);
             all.into_iter().cloned().collect()
         }
@@ -41,32 +41,33 @@ pub(super) fn merge(
     let partial = !selected.is_empty();
     let empty = BTreeMap::new();
     let before = stored.map_or(&empty, |stack| &stack.services);
-    let mut services: BTreeMap<ServiceName, Service> = BTreeMap::new();
-    for (name, service) in &submitted.services {
+    let mut known: BTreeSet<ServiceName> =
+        submitted.services.keys().chain(&submitted.disabled).cloned().collect();
+    let mut stack = submitted;
+    for (name, old) in before {
+        let gone = !stack.services.contains_key(name);
+        if gone && (partial || stack.disabled.contains(name)) {
+            stack.services.insert(name.clone(), old.clone());
+        }
+    }
+    stack.services.retain(|name, service| {
         match before.get(name) {
-            Some(old) if !scope.contains(name) => _ = services.insert(name.clone(), old.clone()),
+            Some(old) if !scope.contains(name) => *service = old.clone(),
             Some(old) if options.recreate == RecreatePolicy::Never && present.contains(name) => {
                 // What runs stays as it is, also when the loop looks again later.
-                let kept = Service { replicas: service.replicas, ..old.clone() };
-                services.insert(name.clone(), kept);
+                *service = Service { replicas: service.replicas, ..old.clone() };
             }
-            None if !scope.contains(name) => {}
-            _ => _ = services.insert(name.clone(), service.clone()),
+            None if !scope.contains(name) => return false,
+            _ => {}
         }
-    }
-    for (name, old) in before.iter().filter(|(name, _)| !submitted.services.contains_key(*name)) {
-        if partial || submitted.disabled.contains(name) {
-            services.insert(name.clone(), old.clone());
-        }
-    }
-    let mut known: BTreeSet<&ServiceName> =
-        submitted.services.keys().chain(&submitted.disabled).collect();
+        true
+    });
     if partial || options.keep_orphans {
-        known.extend(present.iter().chain(before.keys()));
-        known.extend(stored.into_iter().flat_map(|stack| &stack.disabled));
+        known.extend(present.iter().chain(before.keys()).cloned());
+        known.extend(stored.into_iter().flat_map(|stack| &stack.disabled).cloned());
     }
-    let disabled = known.into_iter().filter(|name| !services.contains_key(*name)).cloned();
-    let mut stack = Stack { disabled: disabled.collect(), services, ..submitted.clone() };
+    known.retain(|name| !stack.services.contains_key(name));
+    stack.disabled = known.into_iter().collect();
     if let Some(stored) = stored {
         for (key, network) in &stored.networks {
             stack.networks.entry(key.clone()).or_insert_with(|| network.clone());
@@ -178,7 +179,7 @@ mod tests {
 
     fn merged(stored: Option<&Stack>, submitted: &Stack, options: &ApplyOptions) -> String {
         let present = stored.map(|stack| stack.services.keys().cloned().collect());
-        shown(&merge(stored, submitted, options, &present.unwrap_or_default()).unwrap())
+        shown(&merge(stored, submitted.clone(), options, &present.unwrap_or_default()).unwrap())
     }
 
     fn options(services: &[&str]) -> ApplyOptions {
@@ -204,7 +205,7 @@ mod tests {
             merged(Some(&stored), &file, &options(&["web"])),
             "db=v2 mail=v1 old=v1 web=v2 / debug"
         );
-        let error = merge(None, &file, &options(&["wbe"]), &BTreeSet::new()).unwrap_err();
+        let error = merge(None, file, &options(&["wbe"]), &BTreeSet::new()).unwrap_err();
         assert_eq!(error.to_string(), "stack shop has no service wbe; it has db, mail, web");
     }
 
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn only_networks_that_a_service_uses_are_wanted() {
         let file = stack(vec![service("db", "v", &[]), service("web", "v", &[])], &[]);
-        let merged = merge(None, &file, &options(&["web"]), &BTreeSet::new()).unwrap();
+        let merged = merge(None, file, &options(&["web"]), &BTreeSet::new()).unwrap();
         assert_eq!(merged.stack.networks.keys().collect::<Vec<_>>(), ["net-web"]);
     }
 }

@@ -77,9 +77,7 @@ impl Engine {
             return Err(Failure::of_problems(&plan));
         }
         let number = match &needed {
-            Some(needed) => {
-                Some(self.store_stack(&needed.content, &needed.merged.resumed, false)?)
-            }
+            Some(needed) => Some(self.store_stack(&needed.content, &needed.resumed, false)?),
             None => None,
         };
         let host = RealHost::new(self);
@@ -128,7 +126,7 @@ impl Engine {
             true => None,
             false => {
                 let options = ApplyOptions { services, ..ApplyOptions::default() };
-                Some(self.want(submission, &options)?)
+                Some(self.want(submission.clone(), &options)?)
             }
         };
         let images = self.current_images(stack);

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compression::Compression;
 use super::staged::{ArchiveError, Staged, checked_name};
-use crate::images::descriptor::{Descriptor, OCI_CONFIG};
+use crate::archive::compression::Compression;
+use crate::images::descriptor::{Descriptor, OCI_CONFIG, layer_media_type};
 use crate::images::manifest::Manifest;
 use crate::images::store::blobs::Blobs;
 
@@ -40,7 +40,7 @@ fn describe(item: &Item, staged: &Staged, blobs: &Blobs) -> Result<Described, Ar
     for name in &item.layers {
         let (digest, size) = staged.find(name)?;
         let kind = Compression::of(&blobs.start(digest)?);
-        layers.push(Descriptor::new(kind.layer_media_type(), digest.clone(), size));
+        layers.push(Descriptor::new(layer_media_type(kind), digest.clone(), size));
     }
     let names =
         item.repo_tags.iter().flatten().map(|name| checked_name(name)).collect::<Result<_, _>>()?;

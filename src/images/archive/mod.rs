@@ -1,18 +1,10 @@
-//! Tar archives: reading their headers, unpacking a layer, and images packed in one file.
+//! Images packed in one file: docker's archives and OCI layouts.
 
-pub(crate) mod apply;
-pub(crate) mod compression;
 pub(crate) mod docker;
-#[cfg(test)]
-mod hostile;
 pub(crate) mod oci;
-pub(crate) mod pack;
-pub(crate) mod read;
 pub(crate) mod staged;
 pub(crate) mod write;
 
-pub use apply::{ApplyError, Extraction, Limits, extract};
-pub use pack::Packer;
 pub use staged::ArchiveError;
 
 /// How `save` packs images.

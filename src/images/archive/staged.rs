@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use serde::de::DeserializeOwned;
 use tar::EntryType;
 
-use super::compression::decompress;
-use super::read::{ReadError, TarReader};
+use crate::archive::compression::decompress;
+use crate::archive::read::{ReadError, TarReader};
 use crate::images::manifest::MAX_DOCUMENT;
 use crate::images::store::blobs::{BlobError, Blobs, Ingested};
 use crate::spec::digest::Digest;

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::blobs::{self, io_error};
 use super::{BlobError, StoreError};
-use crate::images::archive::apply::{Limits, apply};
-use crate::images::archive::compression::{decompress, drain};
+use crate::archive::apply::{Limits, apply};
+use crate::archive::compression::{decompress, drain};
 use crate::spec::digest::Digest;
 
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::blobs::{BlobError, Blobs, Ingested, io_error, sync_folder};
 use super::layers::{Layers, Unpacked};
-use crate::images::archive::{ApplyError, ArchiveError, Limits};
+use crate::archive::{ApplyError, Limits};
+use crate::images::archive::ArchiveError;
 use crate::images::config::ImageConfig;
 use crate::images::gc::{self, Content};
 use crate::images::import::ChangeError;

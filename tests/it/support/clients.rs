@@ -31,14 +31,15 @@ pub fn docker() -> Option<PathBuf> {
 /// Returns the plugin docker-compose of version 2.
 pub fn compose() -> Option<PathBuf> {
     let found = PLUGINS.map(|folder| Path::new(folder).join("docker-compose"));
-    let unpacked = cache().join("usr/libexec/docker/cli-plugins/docker-compose");
-    let found = first("DOCKER_COMPOSE", found.into_iter().chain([unpacked]), Path::exists);
+    let unpacked =
+        PLUGINS.map(|folder| cache().join(folder.trim_start_matches('/')).join("docker-compose"));
+    let found = first("DOCKER_COMPOSE", found.into_iter().chain(unpacked), Path::exists);
     told(found, "docker compose v2 is not in this release; name its plugin in DOCKER_COMPOSE")
 }
 
 /// Returns a python that has docker-py.
 pub fn python() -> Option<PathBuf> {
-    let found = first("DOCKER_PY", [PathBuf::from("python3")], |path| {
+    let found = first("DOCKER_PY", ["python3", "/usr/bin/python3"].map(PathBuf::from), |path| {
         Command::new(path)
             .args(["-c", "import docker"])
             .output()

@@ -44,6 +44,7 @@ pub(super) async fn prune(
             Err(error) => return Err(error.into()),
         }
     }
+    engine.tell_prune("container", reclaimed);
     Ok(answer::json(&json!({ "ContainersDeleted": or_null(deleted), "SpaceReclaimed": reclaimed })))
 }
 

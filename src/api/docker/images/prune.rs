@@ -42,6 +42,7 @@ pub(super) async fn prune(
                 Err(error) => return Err(error),
             }
         }
+        engine.tell_prune("image", bytes);
         Ok::<_, EngineError>((removed, bytes))
     });
     let (removed, space_reclaimed) = pruned.await?;

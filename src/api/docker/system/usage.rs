@@ -11,6 +11,7 @@ use crate::api::docker::containers;
 use crate::api::error::ApiError;
 use crate::api::query::Parameters;
 use crate::api::wire::time;
+use crate::engine::images::LayerUsage;
 use crate::engine::{Engine, counters};
 
 /// `type=image&type=container&type=volume` asks for some of them only.
@@ -21,9 +22,9 @@ pub(super) async fn usage(
     let types = parameters.texts("type");
     let wanted = |word: &str| types.is_empty() || types.contains(&word);
     tokio::task::block_in_place(|| {
-        let images = if wanted("image") { images(&engine)? } else { Vec::new() };
-        let size: u64 = images.iter().filter_map(|image| image["Size"].as_u64()).sum();
-        let mut answer = json!({ "LayersSize": size, "Images": images });
+        let layers = if wanted("image") { engine.layer_usage()? } else { LayerUsage::default() };
+        let images = if wanted("image") { images(&engine, &layers)? } else { Vec::new() };
+        let mut answer = json!({ "LayersSize": layers.total, "Images": images });
         answer["Containers"] =
             if wanted("container") { json!(containers::list_all(&engine)?) } else { json!([]) };
         answer["Volumes"] = if wanted("volume") { json!(volumes(&engine)?) } else { json!([]) };
@@ -33,7 +34,7 @@ pub(super) async fn usage(
     })
 }
 
-fn images(engine: &Arc<Engine>) -> Result<Vec<Value>, ApiError> {
+fn images(engine: &Arc<Engine>, layers: &LayerUsage) -> Result<Vec<Value>, ApiError> {
     let images = engine.images()?;
     Ok(images
         .into_iter()
@@ -48,7 +49,7 @@ fn images(engine: &Arc<Engine>) -> Result<Vec<Value>, ApiError> {
                 "Created": created.map_or(0, jiff::Timestamp::as_second),
                 "Size": image.size,
                 "VirtualSize": image.size,
-                "SharedSize": 0,
+                "SharedSize": layers.shared.get(&image.id).copied().unwrap_or(0),
                 "Labels": image.config.config.labels,
                 "Containers": image.containers.len(),
             })

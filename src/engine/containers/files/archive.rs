@@ -10,12 +10,12 @@ use rustix::fs::{Stat, StatVfsMountFlags};
 
 use super::open::Files;
 use super::path::AskedPath;
+use crate::archive::{Extraction, Limits, Packer, extract};
 use crate::engine::containers::layered::{Found, Merged, is_link};
 use crate::engine::containers::users;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::merge;
-use crate::images::{Extraction, Limits, Packer, extract};
 
 /// What a path in a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +123,7 @@ impl Engine {
             folder: resolved.strip_prefix("/").unwrap_or(&resolved).to_owned(),
             keep_kinds: how.keep_kinds,
             owner,
+            rename: None,
         };
         let root = files.root.folder().top().expect("an open root has a folder");
         extract(archive, root.as_fd(), &extraction, &UNLIMITED)?;

@@ -7,11 +7,11 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::archive::pack_below;
 use super::open::{Stillness, check_whole};
+use crate::archive::Packer;
 use crate::engine::containers::Handle;
 use crate::engine::containers::layered::Root;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
-use crate::images::Packer;
 
 /// A container's root, to be written as an archive.
 #[derive(Debug)]

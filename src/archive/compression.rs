@@ -2,8 +2,6 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use crate::images::descriptor::{OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD};
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
     None,
@@ -19,14 +17,6 @@ impl Compression {
             Self::Zstd
         } else {
             Self::None
-        }
-    }
-
-    pub(crate) fn layer_media_type(self) -> &'static str {
-        match self {
-            Self::None => OCI_LAYER,
-            Self::Gzip => OCI_LAYER_GZIP,
-            Self::Zstd => OCI_LAYER_ZSTD,
         }
     }
 }

@@ -191,8 +191,8 @@ mod tests {
 
     use rustix::fs::AtFlags;
 
-    use super::super::read::{Entry, TarReader};
     use super::*;
+    use crate::archive::read::{Entry, TarReader};
 
     fn entries(archive: &[u8]) -> Vec<(Entry, String)> {
         let mut reader = TarReader::new(archive);
@@ -210,8 +210,8 @@ mod tests {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("a"), "content").unwrap();
-        // In this order: chown(2) clears the set-user-ID bit.
         std::os::unix::fs::chown(path("a"), Some(70_000), Some(3_000_000)).unwrap();
+        // The bits come last: a change of owner clears them.
         fs::set_permissions(path("a"), fs::Permissions::from_mode(0o4750)).unwrap();
         fs::hard_link(path("a"), path("b")).unwrap();
         symlink("a", path("c")).unwrap();

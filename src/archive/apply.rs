@@ -3,7 +3,7 @@
 //! it; the last component is never followed. A layer's whiteouts become overlayfs's own
 //! (Documentation/filesystems/overlayfs.rst).
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -65,6 +65,8 @@ pub struct Extraction {
     pub keep_kinds: bool,
     /// Who owns what is unpacked, whatever the archive says.
     pub owner: Option<(u32, u32)>,
+    /// What the first component of every name becomes.
+    pub rename: Option<OsString>,
 }
 
 /// Unpacks `archive` (plain tar) into `root`, a folder that nobody else writes to.
@@ -135,7 +137,7 @@ impl Place<'_> {
     }
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
     fn entry(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), ApplyError> {
         refuse_overlay_xattrs(entry)?;
         let Some((parent, name)) = self.split(&entry.path)? else { return self.root_entry(entry) };
@@ -161,8 +163,11 @@ impl Target<'_> {
     }
 
     /// Splits a name into parent and last component; `None` is the root itself.
-    fn split<'e>(&self, path: &'e [u8]) -> Result<Option<(PathBuf, &'e OsStr)>, ApplyError> {
-        let mut components: Vec<&OsStr> = Vec::new();
+    fn split<'e>(&self, path: &'e [u8]) -> Result<Option<(PathBuf, &'e OsStr)>, ApplyError>
+    where
+        'a: 'e,
+    {
+        let mut components: Vec<&'e OsStr> = Vec::new();
         for part in path.split(|byte| *byte == b'/') {
             match part {
                 b"" | b"." => {}
@@ -179,6 +184,10 @@ impl Target<'_> {
                 }
                 _ => components.push(OsStr::from_bytes(part)),
             }
+        }
+        let rename = self.files.and_then(|how| how.rename.as_deref());
+        if let (Some(first), Some(rename)) = (components.first_mut(), rename) {
+            *first = rename;
         }
         let Some(name) = components.pop() else { return Ok(None) };
         let folder = self.files.map_or_else(PathBuf::new, |how| how.folder.clone());
