@@ -121,6 +121,15 @@ docker_sixty() {
     done
   fi
 }
+docker_sixty_down() {
+  if docker compose version >/dev/null 2>&1; then
+    docker compose -f "$work/sixty.yaml" down -t 0 >/dev/null 2>&1
+  else
+    docker ps -aq | xargs docker rm -f >/dev/null
+    docker network rm sixty >/dev/null
+  fi
+}
+ours_sixty() { "$bargee" "$@" -f "$work/sixty.yaml" >/dev/null 2>&1; }
 plan_code() { "$bargee" plan -f "$work/thousand.yaml" >/dev/null || [ $? -eq 2 ]; }
 
 printf '%s, %s cores, %s runs each\n\n' "$(uname -r)" "$(nproc)" "$runs"
@@ -141,15 +150,16 @@ row 'ps' "$ours" "${docker:+$(median "$runs" docker ps)}"
 "$bargee" rm -f bench >/dev/null
 [ -z "$docker" ] || docker rm -f bench >/dev/null
 
-ours=$(once "$bargee" up -d -f "$work/sixty.yaml")
+ours=$(once ours_sixty up -d)
 [ -z "$docker" ] || sixty=$(once docker_sixty)
 row 'up -d of 60 services' "$ours" "${sixty-}" 4000
-ours=$(median 5 "$bargee" up -d -f "$work/sixty.yaml")
+ours=$(median 5 ours_sixty up -d)
 row 'up -d of the same again' "$ours"
 shim=$(shims __shim)
 docker_shim=${docker:+$(shims containerd-shim)}
-ours=$(once "$bargee" down -f "$work/sixty.yaml")
-row 'down of 60 services' "$ours"
+ours=$(once ours_sixty down)
+[ -z "$docker" ] || sixty=$(once docker_sixty_down)
+row 'down of 60 services' "$ours" "${sixty-}"
 row 'plan of 1,000 services' "$(median "$runs" plan_code)" '' 50
 
 printf '\n%-44s %10s %10s %8s\n' 'memory, MiB' bargee docker smaller

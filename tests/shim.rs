@@ -89,6 +89,7 @@ impl Shim {
                 gid: 0,
                 mode: 0o400,
             }],
+            sources: Default::default(),
         };
         change(&mut config, &mut shim);
         fs::write(base.join("bundle/config.json"), config.to_string()).unwrap();

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::merge::{self, ImageFacts};
 use super::profile::{self, SystemPaths, UnknownCapability};
+use crate::runtime::bundle::Lookup;
 use crate::spec::container::{ContainerSpec, Profile, Resources};
 
 /// What the engine found out about this machine and this container.
@@ -60,6 +61,8 @@ pub struct ResolvedMount {
     pub source: String,
     /// Words of mount(8).
     pub options: Vec<String>,
+    /// What the source of a bind is looked up in, if not in the host's tree.
+    pub lookup: Option<Lookup>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -263,7 +266,7 @@ fn mounts(spec: &ContainerSpec, resolved: &Resolved) -> Vec<Value> {
     let mut asked: Vec<&ResolvedMount> = resolved.mounts.iter().collect();
     // A mount below another one must come after it.
     asked.sort_by_key(|mount| mount.target.matches('/').count());
-    for ResolvedMount { target, kind, source, options } in asked {
+    for ResolvedMount { target, kind, source, options, .. } in asked {
         all.push(
             json!({ "destination": target, "type": kind, "source": source, "options": options }),
         );
@@ -478,6 +481,7 @@ mod tests {
                 kind: "bind".into(),
                 source: "/var/lib/bargee/containers/0123/hosts".into(),
                 options: vec!["rbind".into(), "rprivate".into()],
+                lookup: None,
             }],
             ..Resolved::default()
         }
@@ -573,6 +577,7 @@ mod tests {
             kind: "bind".into(),
             source: "/s".into(),
             options: Vec::new(),
+            lookup: None,
         };
         let mounts = vec![mount("/data/sub"), mount("/dev/shm"), mount("/data")];
         let config = json(&ContainerSpec::default(), &Resolved { mounts, ..resolved() });

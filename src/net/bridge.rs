@@ -1,9 +1,10 @@
 //! Bridges: one per network, holding the gateway addresses.
 
-use std::net::IpAddr;
+use std::path::Path;
 
-use rtnetlink::{Handle, LinkBridge};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec};
 
+use super::forwarding::LINK_GROUP;
 use super::model::{self, NetworkConfig};
 use super::netlink::{self, NetlinkError};
 
@@ -26,6 +27,10 @@ pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<(), Netl
         _ => {}
     }
     let index = netlink::link_index(handle, bridge).await?;
+    // A container must not give the host a default route (CVE-2020-13401).
+    if Path::new("/proc/sys/net/ipv6").exists() {
+        netlink::write_sysctl(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
+    }
     if network.ipv6 {
         // An IPv6 address waits for duplicate detection, which needs a carrier that a bridge without ports lacks.
         netlink::write_sysctl(&format!("ipv6/conf/{bridge}/accept_dad"), "0")?;
@@ -40,17 +45,12 @@ pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<(), Netl
             _ => {}
         }
     }
-    netlink::set_up(handle, index).await?;
+    let mark = LinkMessageBuilder::<LinkUnspec>::new().index(index).link_group(LINK_GROUP).up();
+    let marked = handle.link().set(mark.build()).execute().await;
+    marked.map_err(|error| fail("set up", error))?;
     // 127.0.0.1:port reaches a container only when the bridge may carry loopback sources; the raw chain drops what
     // containers send to 127/8 (ip-sysctl.rst, route_localnet).
-    netlink::write_sysctl(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
-    if !network.internal {
-        netlink::write_sysctl("ipv4/ip_forward", "1")?;
-        if network.subnets.iter().any(|subnet| matches!(subnet.gateway, IpAddr::V6(_))) {
-            netlink::write_sysctl("ipv6/conf/all/forwarding", "1")?;
-        }
-    }
-    Ok(())
+    netlink::write_sysctl(&format!("ipv4/conf/{bridge}/route_localnet"), "1")
 }
 
 /// Removes a bridge; a missing one is fine.

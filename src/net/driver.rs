@@ -10,6 +10,7 @@ use rtnetlink::Handle;
 
 use super::endpoint::Place;
 use super::firewall::{self, Bridges, FirewallError, Opening};
+use super::forwarding::Forwarding;
 use super::model::{self, EndpointConfig, NetworkConfig, State};
 use super::netlink::{self, NetlinkError};
 use super::nft::apply::{self, ApplyError};
@@ -38,6 +39,7 @@ pub struct Driver {
     root_id: String,
     sandboxes: PathBuf,
     handle: Handle,
+    forwarding: Forwarding,
     networks: Mutex<BTreeMap<String, NetworkConfig>>,
     applied: Mutex<Option<Ruleset>>,
     /// What other firewalls were opened for last.
@@ -51,6 +53,7 @@ impl Driver {
             root_id: root_id.to_owned(),
             sandboxes: run_dir.join("netns"),
             handle: netlink::connect()?,
+            forwarding: Forwarding::open()?,
             networks: Mutex::default(),
             applied: Mutex::default(),
             opened: Mutex::default(),
@@ -71,6 +74,7 @@ impl Driver {
     /// Creates or completes one network's bridge. Rules follow with the next [`Driver::publish`].
     pub async fn create_network(&self, network: &NetworkConfig) -> Result<(), NetError> {
         bridge::create(&self.handle, network).await?;
+        self.forwarding.turn_on_for(network)?;
         lock(&self.networks).insert(network.id.clone(), network.clone());
         Ok(())
     }
@@ -80,6 +84,7 @@ impl Driver {
         let network = lock(&self.networks).remove(id);
         if let Some(network) = network {
             bridge::remove(&self.handle, &network.bridge).await?;
+            self.forwarding.turn_off_if_unused(&self.handle).await?;
         }
         Ok(())
     }
@@ -207,6 +212,7 @@ impl Driver {
     /// After somebody else changed packet rules: opens what needs it again, and forgets the own rules if they are gone,
     /// so that the next [`Driver::publish`] writes them. Tells whether that is needed.
     pub fn look_after_rules(&self) -> Result<bool, NetError> {
+        self.forwarding.look_after_rules()?;
         let opened = lock(&self.opened);
         if let Some(opening) = opened.as_ref() {
             firewall::open(opening)?;

@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod driver;
 pub mod endpoint;
 pub mod firewall;
+mod forwarding;
 pub mod hosts;
 pub mod model;
 pub mod names;

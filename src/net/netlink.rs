@@ -33,7 +33,7 @@ pub enum NetlinkError {
     EnterNamespace { path: PathBuf, source: io::Error },
     #[error("cannot start a thread for a namespace")]
     Thread { source: io::Error },
-    #[error("cannot write {}", path.display())]
+    #[error("cannot read or write {}", path.display())]
     Sysctl { path: PathBuf, source: io::Error },
 }
 
@@ -124,18 +124,21 @@ pub async fn find_link(handle: &Handle, name: &str) -> Result<Option<LinkMessage
     }
 }
 
+/// Returns all links.
+pub async fn links(handle: &Handle) -> Result<Vec<LinkMessage>, NetlinkError> {
+    let links = handle.link().get().execute().try_collect().await;
+    links.map_err(|source| NetlinkError::Request { action: "list the links".to_owned(), source })
+}
+
 /// Returns the names of all links.
 pub async fn link_names(handle: &Handle) -> Result<Vec<String>, NetlinkError> {
-    let fail = |source| NetlinkError::Request { action: "list the links".to_owned(), source };
-    let links: Vec<LinkMessage> =
-        handle.link().get().execute().try_collect().await.map_err(fail)?;
     let names =
-        links.into_iter().flat_map(|link| link.attributes).filter_map(
-            |attribute| match attribute {
+        links(handle).await?.into_iter().flat_map(|link| link.attributes).filter_map(|attribute| {
+            match attribute {
                 LinkAttribute::IfName(name) => Some(name),
                 _ => None,
-            },
-        );
+            }
+        });
     Ok(names.collect())
 }
 
@@ -232,6 +235,12 @@ const CARRIER_PATIENCE: Duration = Duration::from_secs(1);
 /// Tells whether the kernel answered with this errno.
 pub fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -errno)
+}
+
+/// Reads a sysctl of the calling thread's network namespace, see [`write_sysctl`].
+pub fn read_sysctl(name: &str) -> Result<String, NetlinkError> {
+    let path = Path::new("/proc/sys/net").join(name);
+    std::fs::read_to_string(&path).map_err(|source| NetlinkError::Sysctl { path, source })
 }
 
 /// Writes a sysctl of the calling thread's network namespace: `/proc/sys/net` shows the reader's own (sysctl(5)).

@@ -79,6 +79,45 @@ impl Machine {
         });
     }
 
+    /// Connects a namespace that is no container by a bridge that is none of ours; its address ends with 2.
+    async fn neighbour(&self, name: &str, subnet: &str) {
+        let handle = netlink::connect().unwrap();
+        let subnet: ipnet::IpNet = subnet.parse().unwrap();
+        let gateway = subnet.hosts().next().unwrap();
+        let link = rtnetlink::LinkBridge::new(&format!("lan-{name}")).up().build();
+        handle.link().add(link).execute().await.unwrap();
+        let index = netlink::link_index(&handle, &format!("lan-{name}")).await.unwrap();
+        handle.address().add(index, gateway, subnet.prefix_len()).execute().await.unwrap();
+        let network = NetworkConfig {
+            id: name.to_owned(),
+            name: name.to_owned(),
+            bridge: format!("lan-{name}"),
+            subnets: vec![SubnetConfig { subnet, gateway }],
+            internal: false,
+            ipv6: false,
+            masquerade: false,
+            mtu: 1500,
+        };
+        let address = subnet.hosts().nth(1).unwrap();
+        let endpoint = EndpointConfig {
+            container: name.to_owned(),
+            network: name.to_owned(),
+            addresses: vec![ipnet::IpNet::new(address, subnet.prefix_len()).unwrap()],
+            mac: None,
+            aliases: Vec::new(),
+            names: Vec::new(),
+        };
+        let sandbox = self.driver.create_sandbox(name).await.unwrap();
+        let place = super::endpoint::Place {
+            network: &network,
+            sandbox: &sandbox,
+            outer: name,
+            inner: "eth0",
+            default_route: true,
+        };
+        super::endpoint::create(&handle, &endpoint, &place).await.unwrap();
+    }
+
     async fn ask_from(&self, container: &str, target: &'static str) -> Option<String> {
         let path = self.driver.sandbox_path(container);
         netlink::inside(&path, async move || Ok::<_, NetlinkError>(ask(target))).await.unwrap()
@@ -327,5 +366,96 @@ fn a_firewall_that_drops_by_policy_lets_containers_through_once_it_is_opened() {
         machine.end().await;
         let left = nft("list ruleset").unwrap_or_default();
         assert!(!left.contains("bargee"), "{left}");
+    });
+}
+
+/// Two machines beside the host, a container that is published, and whether the machines reach each other through it.
+async fn between_neighbours(before: &'static str) -> (Machine, bool) {
+    netlink::write_sysctl("ipv4/ip_forward", before).unwrap();
+    let mut machine = Machine::with(&[("front", "10.91.0.0/24", false)]).await;
+    machine.neighbour("left", "10.81.0.0/24").await;
+    machine.neighbour("right", "10.82.0.0/24").await;
+    machine.join("a", "front", "10.91.0.2/24").await;
+    machine.serve("a", "a").await;
+    machine.serve("right", "right").await;
+    machine.publish("0.0.0.0:8080", &["10.91.0.2:80"]);
+    let published = machine.ask_from("left", "10.81.0.1:8080").await;
+    assert_eq!(published.as_deref(), Some("a"), "a published port answers to neighbours");
+    let outside = machine.ask_from("a", "10.82.0.2:80").await;
+    assert_eq!(outside.as_deref(), Some("right"), "a container reaches the outside");
+    assert!(machine.is_closed("left", "10.91.0.2:80").await, "what is not published is closed");
+    let reached = !machine.is_closed("left", "10.82.0.2:80").await;
+    (machine, reached)
+}
+
+fn forwarding_is_on() -> bool {
+    netlink::read_sysctl("ipv4/ip_forward").unwrap().trim() == "1"
+}
+
+#[test]
+fn the_host_becomes_no_router_by_our_turning_forwarding_on() {
+    throwaway::host(async || {
+        let (machine, reached) = between_neighbours("0").await;
+        assert!(!reached, "neighbours reach each other through the host");
+        // The next engine still knows.
+        let folder = tempfile::tempdir().unwrap();
+        let next = Driver::open("test", folder.path()).unwrap();
+        super::nft::apply::remove("bargee-forwarding4").unwrap();
+        assert!(machine.ask_from("left", "10.82.0.2:80").await.is_some(), "nothing else closes");
+        next.look_after_rules().unwrap();
+        assert!(machine.is_closed("left", "10.82.0.2:80").await);
+        // Of two roots the last one gives it back.
+        let mut other = machine.state.networks["front"].clone();
+        other.bridge = "other-root".to_owned();
+        other.subnets[0] = SubnetConfig {
+            subnet: "10.93.0.0/24".parse().unwrap(),
+            gateway: "10.93.0.1".parse().unwrap(),
+        };
+        next.create_network(&other).await.unwrap();
+        for name in ["left", "right"] {
+            machine.driver.remove_sandbox(name).unwrap();
+        }
+        machine.end().await;
+        assert!(forwarding_is_on());
+        next.remove_network(&other.id).await.unwrap();
+        assert!(!forwarding_is_on());
+        assert!(!super::firewall::has_rules("bargee-forwarding4").unwrap());
+    });
+}
+
+#[test]
+fn a_router_stays_one() {
+    throwaway::host(async || {
+        let (machine, reached) = between_neighbours("1").await;
+        assert!(reached, "a router forwards");
+        for name in ["left", "right"] {
+            machine.driver.remove_sandbox(name).unwrap();
+        }
+        machine.end().await;
+        assert!(forwarding_is_on());
+    });
+}
+
+#[test]
+fn a_host_that_forwards_ipv6_still_hears_its_router_and_never_a_container() {
+    throwaway::host(async || {
+        let handle = netlink::connect().unwrap();
+        for (name, accept) in [("uplink", "1"), ("deaf", "0")] {
+            let link = rtnetlink::LinkBridge::new(name).up().build();
+            handle.link().add(link).execute().await.unwrap();
+            netlink::write_sysctl(&format!("ipv6/conf/{name}/accept_ra"), accept).unwrap();
+        }
+        let machine =
+            Machine::with(&[("four", "10.91.0.0/24", false), ("six", "fd91::/64", false)]).await;
+        let accept = |link: &str| {
+            netlink::read_sysctl(&format!("ipv6/conf/{link}/accept_ra")).unwrap().trim().to_owned()
+        };
+        assert_eq!(netlink::read_sysctl("ipv6/conf/all/forwarding").unwrap().trim(), "1");
+        assert_eq!((accept("uplink"), accept("deaf")), ("2".to_owned(), "0".to_owned()));
+        for id in ["four", "six"] {
+            assert_eq!(accept(&machine.state.networks[id].bridge), "0", "{id}");
+        }
+        machine.end().await;
+        assert_eq!(netlink::read_sysctl("ipv6/conf/all/forwarding").unwrap().trim(), "0");
     });
 }

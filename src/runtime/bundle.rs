@@ -1,5 +1,6 @@
 //! The bundle on disk: an OCI `config.json` and, beside it, what the OCI config has no words for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,21 @@ pub struct ShimConfig {
     pub shim_oom_score_adj: i32,
     /// Files and folders made inside the rootfs when the rootfs is first mounted: secrets' targets etc.
     pub files: Vec<FileInside>,
+    #[serde(default)]
+    pub sources: Sources,
+}
+
+/// Where the sources of some binds are looked up, by the binds' targets; all others in the host's own tree.
+pub type Sources = BTreeMap<PathBuf, Lookup>;
+
+/// What a bind's source is resolved in, because somebody inside a container may have put links there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lookup {
+    /// A folder that the source lies below; links lead nowhere out of it.
+    Folder(PathBuf),
+    /// Another container's mount namespace, by its path in `/proc`.
+    Namespace(PathBuf),
 }
 
 /// A file written inside through `openat2(RESOLVE_IN_ROOT)` before the first start.

@@ -1,5 +1,6 @@
 //! The files of a container that does not run: its root and its mounts in a mount namespace that no process is in.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::{Mount, Root, Spec};
 use rustix::fs::{Mode, OFlags};
 
-use super::bundle::Rootfs;
+use super::bundle::{Rootfs, Sources};
 use super::init::{During, InitError, rootfs};
 
 /// A mounted root. The kernel unmounts all of it when both descriptors are closed.
@@ -31,6 +32,7 @@ pub struct MountError(#[from] InitError);
 pub fn mount(
     rootfs: &Rootfs,
     mounts: Vec<Mount>,
+    sources: &Sources,
     read_only: bool,
     target: &Path,
 ) -> Result<Mounted, MountError> {
@@ -38,18 +40,23 @@ pub fn mount(
     root.set_readonly(Some(read_only));
     let mut spec = Spec::default();
     spec.set_root(Some(root)).set_mounts(Some(mounts)).set_linux(None);
-    let work = || mount_here(rootfs, &spec, target);
+    let work = || mount_here(rootfs, &spec, sources, target);
     let mounted = std::thread::scope(|scope| scope.spawn(work).join());
     mounted.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(MountError)
 }
 
-fn mount_here(rootfs: &Rootfs, spec: &Spec, target: &Path) -> Result<Mounted, InitError> {
+fn mount_here(
+    rootfs: &Rootfs,
+    spec: &Spec,
+    sources: &Sources,
+    target: &Path,
+) -> Result<Mounted, InitError> {
     unshare(CloneFlags::CLONE_NEWNS).during(|| "make a mount namespace".into())?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let namespace = rustix::fs::open("/proc/thread-self/ns/mnt", flags, Mode::empty())
         .during(|| "open the mount namespace".into())?;
     let mounted = rootfs::mount(spec, rootfs, target)?;
-    rootfs::populate(spec, mounted.as_fd())?;
+    rootfs::populate(spec, sources, BTreeMap::new(), mounted.as_fd())?;
     rootfs::seal(spec, mounted.as_fd())?;
     // Else the namespace would keep all mounts of the host busy.
     rootfs::enter(mounted.as_fd())?;

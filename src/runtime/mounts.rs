@@ -86,10 +86,13 @@ fn propagate(parsed: &mut Options, option: &str) {
     parsed.propagation_recursive = option.starts_with('r');
 }
 
+/// `MS_SHARED`.
+pub(crate) const SHARED: u64 = 1 << 20;
+
 /// Returns the `MS_*` number of a propagation's name, with or without the leading `r`.
 pub(crate) fn propagation(name: &str) -> Option<u64> {
     match name.strip_prefix('r').unwrap_or(name) {
-        "shared" => Some(1 << 20),
+        "shared" => Some(SHARED),
         "slave" => Some(1 << 19),
         "private" => Some(1 << 18),
         "unbindable" => Some(1 << 17),

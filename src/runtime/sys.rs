@@ -71,6 +71,15 @@ pub(crate) fn clone3(namespaces: c_int, cgroup: Option<BorrowedFd<'_>>) -> io::R
     }
 }
 
+/// Overwrites the strings that execve(2) left on the stack: arguments or environment of this process, by their
+/// address. Only for a process that reads neither any more.
+pub(crate) fn overwrite(address: usize, bytes: &[u8]) {
+    let strings = std::ptr::with_exposed_provenance_mut::<u8>(address);
+    // SAFETY: the kernel maps these strings writable as long as the process lives, and says where; the caller reads
+    // them no more, and no other thread exists.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), strings, bytes.len()) }
+}
+
 /// Ends a cloned child without running the parent's exit handlers.
 pub(crate) fn exit_now(code: c_int) -> ! {
     // SAFETY: _exit(2) has no preconditions.

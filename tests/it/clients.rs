@@ -129,6 +129,8 @@ fn docker_verbs_of_all_families_work() {
     docker(&["rename", "one", "two"]);
     docker(&["update", "--restart", "no", "--pids-limit", "50", "two"]);
     docker(&["restart", "-t", "0", "two"]);
+    let both = || (docker(&["logs", "two"]) == "up\nup").then_some(());
+    engine::wait_for(engine::PATIENCE, both).expect("it is up again");
     docker(&["kill", "two"]);
     assert_eq!(docker(&["wait", "two"]), "137");
     assert_eq!(docker(&["logs", "two"]), "up\nup");

@@ -16,6 +16,7 @@ mod files;
 mod foreground;
 mod healing;
 mod images;
+mod isolation;
 mod limits;
 mod network;
 mod oneoff;

@@ -18,7 +18,9 @@ use bargee::engine::state::containers::Replica;
 use bargee::engine::{Engine, EngineError};
 use bargee::images::ImportOptions;
 use bargee::net::netlink::{self, NetlinkError};
-use bargee::spec::container::{ContainerSpec, Endpoint, NetworkMode, PortSpec, Protocol};
+use bargee::spec::container::{
+    ContainerSpec, Endpoint, Healthcheck, NetworkMode, PortSpec, Protocol,
+};
 use bargee::spec::stack::{Network as NetworkSpec, SubnetSpec};
 use futures_util::FutureExt as _;
 use tempfile::TempDir;
@@ -161,6 +163,19 @@ impl Host {
         });
     }
 
+    /// Answers every datagram on port 80 of a container with `word`.
+    async fn serve_datagrams(&self, name: &str, word: &'static str) {
+        let bind = || UdpSocket::bind("0.0.0.0:80").expect("the container's own port");
+        let socket = self.inside(name, bind).await;
+        std::thread::spawn(move || {
+            let mut datagram = [0; 64];
+            while let Ok((length, client)) = socket.recv_from(&mut datagram) {
+                let answer = [word.as_bytes(), &datagram[..length]].concat();
+                drop(socket.send_to(&answer, client));
+            }
+        });
+    }
+
     async fn resolve(&self, from: &str, name: &str) -> Vec<IpAddr> {
         let name = name.to_owned();
         self.inside(from, move || resolve(&name)).await
@@ -254,6 +269,18 @@ fn ask(target: SocketAddr, patience: Duration) -> Option<String> {
 
 fn ask_host(address: &str, port: u16) -> Option<String> {
     ask(at(address, port), PATIENCE)
+}
+
+/// Sends a datagram and returns the answer, which must come from where it was sent to.
+fn ask_datagram(target: SocketAddr, question: &str, patience: Duration) -> Option<String> {
+    let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).expect("a socket");
+    socket.connect(target).expect("a route");
+    socket.set_read_timeout(Some(patience)).expect("a timeout");
+    socket.send(question.as_bytes()).ok()?;
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 /// Asks the resolver of this sandbox for IPv4 addresses (RFC 1035).
@@ -472,5 +499,103 @@ fn many_containers_start_at_once_and_all_are_published() {
         for name in &names {
             assert_eq!(host.resolve("c0", name).await, [host.address(name)], "{name}");
         }
+    });
+}
+
+#[test]
+fn datagrams_reach_a_published_port_by_either_family_and_their_answers_come_back() {
+    on_a_host(async |host| {
+        let udp =
+            PortSpec { container: 80, protocol: Protocol::Udp, host_ip: None, host: (5353, 5353) };
+        host.run("aa", &["bridge"], |request| request.spec.ports = vec![udp]).await;
+        host.run("bb", &["bridge"], |_| ()).await;
+        host.serve_datagrams("aa", "aa:").await;
+        let gateway = host.engine().network("bridge").expect("it is there").subnets[0].gateway;
+        for address in ["127.0.0.1", "::1", &gateway.to_string()] {
+            for question in ["one", "two"] {
+                let answer = ask_datagram(at(address, 5353), question, PATIENCE);
+                assert_eq!(answer, Some(format!("aa:{question}")), "{address}");
+            }
+        }
+        let target = SocketAddr::new(gateway, 5353);
+        let answer = host.inside("bb", move || ask_datagram(target, "sibling", PATIENCE)).await;
+        assert_eq!(answer.as_deref(), Some("aa:sibling"));
+        for address in ["0.0.0.0:5353", "[::1]:5353"] {
+            assert!(UdpSocket::bind(address).is_err(), "{address} is held");
+        }
+        assert!(ask(at("127.0.0.1", 5353), IMPATIENCE).is_none(), "TCP is not published");
+        host.stop("aa").await;
+        for address in ["127.0.0.1", "::1"] {
+            assert_eq!(ask_datagram(at(address, 5353), "late", IMPATIENCE), None, "{address}");
+        }
+        drop(UdpSocket::bind("0.0.0.0:5353").expect("the port is free"));
+        drop(UdpSocket::bind("[::]:5353").expect("the port is free"));
+    });
+}
+
+#[test]
+fn a_replica_that_turns_unhealthy_leaves_the_port_and_comes_back_when_it_is_well() {
+    on_a_host(async |host| {
+        for (name, word, number) in [("w1", "one", 1), ("w2", "two", 2)] {
+            host.run(name, &["bridge"], |request| {
+                request.replica = replica(number);
+                publish(&mut request.spec, 8080);
+                let probe = "if [ -e /sick ]; then exit 1; fi";
+                request.spec.healthcheck = Some(Healthcheck {
+                    test: vec!["CMD-SHELL".to_owned(), probe.to_owned()],
+                    interval: 50_000_000,
+                    retries: 1,
+                    ..Healthcheck::default()
+                });
+            })
+            .await;
+            host.serve(name, word).await;
+        }
+        let answers = || {
+            let answers = (0..32).filter_map(|_| ask_host("127.0.0.1", 8080));
+            answers.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        };
+        until("both answer", || answers() == ["one", "two"]).await;
+        let row = host.engine().container("w1").expect("it is there").row();
+        let pid = row.runtime.as_ref().expect("it runs").pid;
+        let sick = format!("/proc/{pid}/root/sick");
+        std::fs::write(&sick, "").expect("it is written");
+        until("the sick one is left out", || answers() == ["two"]).await;
+        std::fs::remove_file(&sick).expect("it goes");
+        until("both answer again", || answers() == ["one", "two"]).await;
+    });
+}
+
+#[test]
+fn a_small_subnet_is_used_up_whole_and_what_is_given_back_is_used_again() {
+    on_a_host(async |host| {
+        let subnet = SubnetSpec {
+            subnet: "10.78.0.0/29".parse().expect("a subnet"),
+            gateway: None,
+            ip_range: None,
+            reserved: Vec::new(),
+        };
+        host.network("tiny", |spec| spec.subnets = vec![subnet]).await;
+        let names = ["c1", "c2", "c3", "c4", "c5"];
+        for name in names {
+            host.run(name, &["tiny"], |_| ()).await;
+        }
+        let held: std::collections::BTreeSet<IpAddr> =
+            names.iter().map(|name| host.address(name)).collect();
+        let all = (2..7).map(|last| IpAddr::from([10, 78, 0, last]));
+        assert_eq!(held, all.collect(), "all but the network's, the gateway's and the broadcast's");
+        let mut request = CreateRequest::default();
+        request.spec.image = "busybox".to_owned();
+        request.spec.command = Some(vec!["sleep".to_owned()]);
+        on(&mut request.spec, &["tiny"]);
+        let refused = host.engine().create_container(request).await.unwrap_err().full();
+        assert!(refused.contains("has no free address in 10.78.0.0/29"), "{refused}");
+        let freed = host.address("c3");
+        let options = RemoveOptions { force: true, volumes: true };
+        host.engine().remove_container("c3", options).await.expect("it goes");
+        host.run("c6", &["tiny"], |_| ()).await;
+        assert_eq!(host.address("c6"), freed);
+        assert_eq!(host.resolve("c1", "c6").await, [freed]);
+        assert_eq!(host.resolve("c1", "c3").await, Vec::<IpAddr>::new());
     });
 }

@@ -12,8 +12,8 @@ use crate::engine::error::EngineError;
 use crate::engine::state::containers::{Container, Phase};
 use crate::engine::translate::{self, Resolved, ResolvedMount};
 use crate::engine::{merge, profile};
-use crate::runtime::bundle::{FileInside, Rootfs, ShimConfig};
-use crate::spec::container::{InlineFile, MountKind, NetworkMode};
+use crate::runtime::bundle::{FileInside, Lookup, Rootfs, ShimConfig, Sources};
+use crate::spec::container::{ContainerSpec, InlineFile, MountKind, NetworkMode};
 
 /// Files of ours that are bound over those of the image.
 const NETWORK_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
@@ -124,9 +124,12 @@ impl Engine {
             sandbox,
             owns_sandbox,
             pid_namespace: other(&spec.pid_mode, "pid", "PID")?,
-            ipc_namespace: other(&spec.ipc_mode, "ipc", "IPC")?,
+            ipc_namespace: self
+                .joined_ipc(spec)?
+                .map(|other| self.namespace_of(other, "ipc", "IPC"))
+                .transpose()?,
             identity,
-            mounts: self.resolved_mounts(row)?,
+            mounts: self.mounts_at_start(row)?,
             devices,
             bounding: self.machine.bounding.clone(),
             hard_limits: self.machine.hard_limits.clone(),
@@ -136,6 +139,22 @@ impl Engine {
             default_nofile: self.config.containers.nofile,
             apparmor: None,
         })
+    }
+
+    /// Returns the container whose IPC namespace and `/dev/shm` are joined; it must have offered them.
+    fn joined_ipc<'a>(&self, spec: &'a ContainerSpec) -> Result<Option<&'a str>, EngineError> {
+        let Some(other) = spec.ipc_mode.strip_prefix("container:") else {
+            return Ok(None);
+        };
+        let row = self.container(other)?.row();
+        if matches!(row.spec.ipc_mode.as_str(), "" | "private" | "none") {
+            let message = format!(
+                "container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                row.id
+            );
+            return Err(EngineError::Invalid { message });
+        }
+        Ok(Some(other))
     }
 
     /// Returns the path of a namespace of another container, which must be running.
@@ -154,6 +173,19 @@ impl Engine {
                 Err(EngineError::Conflict { message })
             }
         }
+    }
+
+    /// Returns the container's mounts with what other containers share, which must be running.
+    fn mounts_at_start(&self, row: &Container) -> Result<Vec<ResolvedMount>, EngineError> {
+        let mut all = self.resolved_mounts(row)?;
+        if let Some(other) = self.joined_ipc(&row.spec)?
+            && !all.iter().any(|mount| mount.target == "/dev/shm")
+        {
+            let namespace = self.namespace_of(other, "mnt", "IPC")?;
+            let mount = bound("/dev/shm", Path::new("/dev/shm"), false);
+            all.push(ResolvedMount { lookup: Some(Lookup::Namespace(namespace)), ..mount });
+        }
+        Ok(all)
     }
 
     pub(super) fn resolved_mounts(
@@ -196,12 +228,14 @@ impl Engine {
                     options.push(if *recursive { "rro" } else { "ro" }.to_owned());
                 }
                 let (target, source) = (mount.target.clone(), source.clone());
-                Ok(ResolvedMount { target, kind: "bind".into(), source, options })
+                Ok(ResolvedMount { target, kind: "bind".into(), source, options, lookup: None })
             }
             MountKind::Volume { name, subpath, .. } => {
                 let name = name.as_deref().unwrap_or_default();
-                let source = self.volume_path(name)?.join(subpath);
-                Ok(bound(&mount.target, &source, mount.read_only))
+                let folder = self.volume_path(name)?;
+                let whole = bound(&mount.target, &folder.join(subpath), mount.read_only);
+                let lookup = (!subpath.is_empty()).then_some(Lookup::Folder(folder));
+                Ok(ResolvedMount { lookup, ..whole })
             }
             MountKind::Tmpfs { size, mode, options } => {
                 let mut words: Vec<String> = ["noexec", "nosuid", "nodev"]
@@ -216,7 +250,13 @@ impl Engine {
                 words.extend(options.iter().cloned());
                 words.extend(mount.read_only.then(|| "ro".to_owned()));
                 let (target, source) = (mount.target.clone(), "tmpfs".to_owned());
-                Ok(ResolvedMount { target, kind: "tmpfs".into(), source, options: words })
+                Ok(ResolvedMount {
+                    target,
+                    kind: "tmpfs".into(),
+                    source,
+                    options: words,
+                    lookup: None,
+                })
             }
         }
     }
@@ -261,6 +301,7 @@ impl Engine {
             cgroup: self.cgroup_of(row),
             shim_oom_score_adj: SHIM_OOM_SCORE,
             files: configs.chain([mark]).collect(),
+            sources: lookups(&self.mounts_at_start(row)?),
         })
     }
 
@@ -292,6 +333,14 @@ fn propagation(mounts: &[crate::spec::container::Mount]) -> Option<&'static str>
     words().any(|word| matches!(word, "slave" | "rslave")).then_some("rslave")
 }
 
+/// Returns where the sources of mounts are looked up, as the bundle has it.
+pub(super) fn lookups(mounts: &[ResolvedMount]) -> Sources {
+    let lookups = mounts
+        .iter()
+        .filter_map(|mount| Some((PathBuf::from(&mount.target), mount.lookup.clone()?)));
+    lookups.collect()
+}
+
 fn bound(target: &str, source: &Path, read_only: bool) -> ResolvedMount {
     let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
     options.extend(read_only.then(|| "rro".to_owned()));
@@ -300,6 +349,7 @@ fn bound(target: &str, source: &Path, read_only: bool) -> ResolvedMount {
         kind: "bind".to_owned(),
         source: source.to_string_lossy().into_owned(),
         options,
+        lookup: None,
     }
 }
 

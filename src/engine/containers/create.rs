@@ -55,11 +55,19 @@ impl Engine {
         self: &Arc<Self>,
         request: CreateRequest,
     ) -> Result<Created, EngineError> {
-        let engine = Arc::clone(self);
-        // Copying an image's content into a volume takes as long as it takes.
-        tokio::task::spawn_blocking(move || engine.create_now(request))
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        let create = |request: CreateRequest| {
+            let engine = Arc::clone(self);
+            // Copying an image's content into a volume takes as long as it takes.
+            tokio::task::spawn_blocking(move || engine.create_now(request))
+        };
+        let created = match create(request.clone()).await {
+            Ok(Err(EngineError::State(StateError::Exhausted { .. }))) => {
+                self.free_addresses().await?;
+                create(request).await
+            }
+            other => other,
+        };
+        created.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     fn create_now(self: &Arc<Self>, request: CreateRequest) -> Result<Created, EngineError> {

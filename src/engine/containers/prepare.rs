@@ -79,14 +79,13 @@ impl Engine {
     }
 }
 
-/// Refuses a part of a volume that is missing, or that a link leads to.
+/// Refuses a part of a volume that is missing. Init resolves it again in the same way and mounts what it finds.
 fn check_inside(folder: &Path, subpath: &str, volume: &str) -> Result<(), EngineError> {
     let doing = || EngineError::io(format!("open {subpath} in the volume {volume}"));
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, folder, flags | OFlags::DIRECTORY, Mode::empty())
         .map_err(|error| doing()(error.into()))?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(&root, subpath, flags, Mode::empty(), resolve)
+    rustix::fs::openat2(&root, subpath, flags, Mode::empty(), ResolveFlags::IN_ROOT)
         .map(drop)
         .map_err(|error| doing()(error.into()))
 }

@@ -76,10 +76,7 @@ impl Networks {
 impl Engine {
     /// Removes rules, bridges and netd when no container is connected; the next start makes them anew.
     pub(crate) async fn close_networks(self: &Arc<Self>) -> Result<(), EngineError> {
-        let closing: Vec<String> = self.networks.closing().keys().cloned().collect();
-        for container in closing {
-            self.finish_closing(&container).await;
-        }
+        self.finish_all_closing().await;
         if !self.networks.live().is_empty() {
             return Ok(());
         }

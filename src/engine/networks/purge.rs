@@ -17,6 +17,12 @@ use crate::spec::container::PortSpec;
 const TOGETHER: Duration = Duration::from_secs(1);
 
 impl Engine {
+    /// Frees the addresses of containers that are gone and whose links are going.
+    pub(crate) async fn free_addresses(self: &Arc<Self>) -> Result<(), EngineError> {
+        self.finish_all_closing().await;
+        self.purge_released().await
+    }
+
     /// Frees released addresses a moment later, after their connections are forgotten.
     pub(super) fn purge_released_soon(self: &Arc<Self>) {
         if self.networks.purging.swap(true, Ordering::Relaxed) {

@@ -186,6 +186,14 @@ impl Engine {
         })
     }
 
+    /// Waits until all links that go behind an answer are gone.
+    pub(super) async fn finish_all_closing(&self) {
+        let closing: Vec<String> = self.networks.closing().keys().cloned().collect();
+        for container in closing {
+            self.finish_closing(&container).await;
+        }
+    }
+
     /// Waits until what an earlier run had is gone.
     pub(super) async fn finish_closing(&self, container: &str) {
         let task = self.networks.closing().remove(container);

@@ -69,7 +69,9 @@ pub enum StateError {
     AddressTaken { address: std::net::IpAddr, holder: String },
     #[error("network {network} has no subnet that holds {address}")]
     AddressOutside { network: String, address: std::net::IpAddr },
-    #[error("network {network} has no free address in {subnet}")]
+    #[error(
+        "network {network} has no free address in {subnet}: remove a container from it, or make it with a larger subnet"
+    )]
     Exhausted { network: String, subnet: ipnet::IpNet },
     #[error("port {port}/{protocol} is already allocated to {holder}")]
     PortTaken { port: u16, protocol: &'static str, holder: String },

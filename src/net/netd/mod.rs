@@ -6,6 +6,7 @@
 
 mod client;
 mod obey;
+mod proxy;
 mod serve;
 mod state;
 

@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::proxy::{self, Proxy};
 use super::state::{NetdState, Refused};
 use crate::net::hosts::ResolvConf;
 use crate::net::model::{Protocol, State};
@@ -22,7 +21,7 @@ use crate::net::ports::{self, Reservation};
 pub(super) struct Netd {
     /// By container and inode of its namespace.
     resolvers: BTreeMap<(String, u64), Resolver>,
-    proxies: BTreeMap<SocketAddr, Proxy>,
+    proxies: BTreeMap<(SocketAddr, Protocol), Proxy>,
     reservations: BTreeMap<(SocketAddr, Protocol), Reservation>,
 }
 
@@ -32,15 +31,9 @@ struct Resolver {
     task: Task,
 }
 
-#[derive(Debug)]
-struct Proxy {
-    backends: watch::Sender<Arc<Vec<SocketAddr>>>,
-    task: Task,
-}
-
 /// A task that ends with its owner, and its sockets with it.
 #[derive(Debug)]
-struct Task(JoinHandle<()>);
+pub(super) struct Task(pub(super) JoinHandle<()>);
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -57,7 +50,7 @@ impl Netd {
     /// Makes resolvers, proxies and reservations those of `wanted`; returns the ports that others hold.
     pub(super) async fn obey(&mut self, wanted: &NetdState, resolv_conf: &Path) -> Vec<Refused> {
         self.obey_resolvers(wanted, resolv_conf).await;
-        let mut refused = self.obey_proxies(&wanted.state).await;
+        let mut refused = self.obey_proxies(&wanted.state);
         refused.extend(self.obey_reservations(&wanted.state));
         refused
     }
@@ -98,26 +91,23 @@ impl Netd {
         }
     }
 
-    async fn obey_proxies(&mut self, state: &State) -> Vec<Refused> {
+    fn obey_proxies(&mut self, state: &State) -> Vec<Refused> {
         let mut refused = Vec::new();
-        let proxies = wanted_proxies(state);
+        let wanted = proxy::wanted(state);
         // A port that turns from reserved into proxied must be free first.
         self.reservations
-            .retain(|(address, protocol), _| !is_proxied(&proxies, *address, *protocol));
-        self.proxies
-            .retain(|listen, proxy| proxies.contains_key(listen) && !proxy.task.0.is_finished());
-        for (listen, backends) in proxies {
-            if let Some(proxy) = self.proxies.get(&listen) {
-                proxy.backends.send_replace(Arc::new(backends));
+            .retain(|(address, protocol), _| !is_proxied(&wanted, *address, *protocol));
+        self.proxies.retain(|port, proxy| wanted.contains_key(port) && !proxy.has_ended());
+        for ((address, protocol), backends) in wanted {
+            if let Some(proxy) = self.proxies.get(&(address, protocol)) {
+                proxy.lead_to(backends);
                 continue;
             }
-            match start_proxy(listen, backends).await {
-                Ok(proxy) => drop(self.proxies.insert(listen, proxy)),
-                Err(error) => refused.push(Refused {
-                    address: listen,
-                    protocol: Protocol::Tcp,
-                    reason: error.to_string(),
-                }),
+            match Proxy::start(address, protocol, backends) {
+                Ok(proxy) => drop(self.proxies.insert((address, protocol), proxy)),
+                Err(error) => {
+                    refused.push(Refused { address, protocol, reason: error.to_string() });
+                }
             }
         }
         refused
@@ -126,7 +116,7 @@ impl Netd {
     /// Holds every published port that no proxy holds.
     fn obey_reservations(&mut self, state: &State) -> Vec<Refused> {
         let mut refused = Vec::new();
-        let proxies = wanted_proxies(state);
+        let proxies = proxy::wanted(state);
         let ports = state.publications.iter().map(|publication| {
             (SocketAddr::new(publication.host_ip, publication.host_port), publication.protocol)
         });
@@ -150,14 +140,11 @@ impl Netd {
 }
 
 /// Tells whether a proxy listens on this port, on this address or on one that it covers.
-fn is_proxied(
-    proxies: &BTreeMap<SocketAddr, Vec<SocketAddr>>,
-    address: SocketAddr,
-    protocol: Protocol,
-) -> bool {
-    protocol == Protocol::Tcp
-        && address.is_ipv6()
-        && proxies.keys().any(|listen| listen.port() == address.port())
+fn is_proxied(proxies: &proxy::Wanted, address: SocketAddr, protocol: Protocol) -> bool {
+    address.is_ipv6()
+        && proxies
+            .keys()
+            .any(|(listen, proxied)| listen.port() == address.port() && *proxied == protocol)
 }
 
 async fn start_resolver(
@@ -172,65 +159,6 @@ async fn start_resolver(
         }
     });
     Ok(Resolver { knowledge: sender, task: Task(task) })
-}
-
-/// Binds for IPv6 alone: the kernel translates the IPv4 port, which has a reservation of its own.
-fn bind_proxy(listen: SocketAddr) -> io::Result<tokio::net::TcpListener> {
-    let socket = tokio::net::TcpSocket::new_v6()?;
-    setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(listen)?;
-    socket.listen(1024)
-}
-
-async fn start_proxy(listen: SocketAddr, backends: Vec<SocketAddr>) -> io::Result<Proxy> {
-    let listener = bind_proxy(listen)?;
-    let (sender, receiver) = watch::channel(Arc::new(backends));
-    let task = tokio::spawn(async move {
-        let mut connections = tokio::task::JoinSet::new();
-        for turn in 0_usize.. {
-            while connections.try_join_next().is_some() {}
-            let Ok((mut client, _)) = listener.accept().await else {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                continue;
-            };
-            let backends = receiver.borrow().clone();
-            connections.spawn(async move {
-                let Some(backend) = backends.get(turn % backends.len().max(1)) else {
-                    return;
-                };
-                // An error ends this one connection; its client sees the end.
-                if let Ok(mut server) = tokio::net::TcpStream::connect(backend).await {
-                    drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
-                }
-            });
-        }
-    });
-    Ok(Proxy { backends: sender, task: Task(task) })
-}
-
-/// Returns the TCP ports that the kernel can't translate, and their backends. Pure.
-pub(super) fn wanted_proxies(state: &State) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
-    let mut proxies = BTreeMap::new();
-    for publication in &state.publications {
-        let IpAddr::V6(host) = publication.host_ip else {
-            continue;
-        };
-        if publication.protocol != Protocol::Tcp || publication.backends.is_empty() {
-            continue;
-        }
-        let translated = publication.backends.iter().any(SocketAddr::is_ipv6);
-        let listen = match (translated, host) {
-            (false, host) => host,
-            (true, Ipv6Addr::UNSPECIFIED | Ipv6Addr::LOCALHOST) => Ipv6Addr::LOCALHOST,
-            (true, _) => continue,
-        };
-        proxies.insert(
-            SocketAddr::new(listen.into(), publication.host_port),
-            publication.backends.clone(),
-        );
-    }
-    proxies
 }
 
 /// Returns the host's resolvers.

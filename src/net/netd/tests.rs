@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use super::obey::wanted_proxies;
+use super::proxy::wanted;
 use super::*;
 use crate::net::model::{EndpointConfig, NetworkConfig, Protocol, Publication, State};
 use crate::net::names::message::tests::query;
@@ -135,7 +135,7 @@ fn only_what_the_kernel_cannot_translate_is_proxied() {
     };
     let listens = |publication| {
         let state = State { publications: vec![publication], ..State::default() };
-        wanted_proxies(&state).into_keys().map(|listen| listen.to_string()).collect::<Vec<_>>()
+        wanted(&state).into_keys().map(|(listen, _)| listen.to_string()).collect::<Vec<_>>()
     };
     assert!(listens(publish("0.0.0.0", "10.0.0.2:80")).is_empty());
     assert_eq!(listens(publish("::", "10.0.0.2:80")), ["[::]:80"]);

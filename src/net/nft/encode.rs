@@ -426,6 +426,8 @@ fn meta_number(key: Meta) -> u32 {
         Meta::OutputName => 7,
         Meta::Family => 15,
         Meta::Protocol => 16,
+        Meta::InputGroup => 21,
+        Meta::OutputGroup => 22,
     }
 }
 

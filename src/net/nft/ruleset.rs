@@ -133,6 +133,8 @@ pub enum Expression {
 pub enum Meta {
     InputName,
     OutputName,
+    InputGroup,
+    OutputGroup,
     Family,
     Protocol,
 }

@@ -3,8 +3,9 @@
 mod cgroup_files;
 pub(crate) mod handshake;
 mod identity;
-mod pid1;
+pub(crate) mod pid1;
 pub(super) mod rootfs;
+mod source;
 
 use std::fs;
 use std::io;
@@ -78,6 +79,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) cgroup: &'a Cgroup,
     /// Whether `shim.files` are still to be written.
     pub(crate) first_start: bool,
+    /// Where init's command line lies, when it stays as PID 1.
+    pub(crate) stays: Option<pid1::CommandLine>,
     pub(crate) namespaces: Namespaces,
 }
 
@@ -187,8 +190,8 @@ pub(crate) fn run(
         rootfs::seal(plan.spec, root.as_fd())?;
     }
     drop(root);
-    if plan.shim.init {
-        pid1::split(std::io::stdin().as_fd())?;
+    if let Some(command_line) = &plan.stays {
+        pid1::split(std::io::stdin().as_fd(), command_line, plan.process)?;
     }
     become_user_and_execute(plan.process, seccomp_of(plan.spec))
 }
@@ -234,8 +237,9 @@ fn prepare_rootfs(plan: &Plan<'_>) -> Result<Option<OwnedFd>, InitError> {
     if !plan.namespaces.mount {
         return Ok(None);
     }
+    let shared = rootfs::clone_shared(plan.spec, &plan.shim.sources)?;
     let root = rootfs::mount(plan.spec, &plan.shim.rootfs, &plan.bundle.join("rootfs"))?;
-    rootfs::populate(plan.spec, root.as_fd())?;
+    rootfs::populate(plan.spec, &plan.shim.sources, shared, root.as_fd())?;
     if plan.first_start {
         for file in &plan.shim.files {
             rootfs::write_file(root.as_fd(), file)?;

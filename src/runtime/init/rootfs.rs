@@ -1,6 +1,7 @@
 //! The container's view of files. Every target is resolved below the root by openat2(2) with
 //! RESOLVE_IN_ROOT and mounted on by descriptor, so that no link inside can lead outside.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,8 +15,8 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags,
 };
 
-use super::{During, InitError};
-use crate::runtime::bundle::{FileInside, Rootfs};
+use super::{During, InitError, source};
+use crate::runtime::bundle::{FileInside, Rootfs, Sources};
 use crate::runtime::mounts::{self, Bind};
 use crate::runtime::sys::{self, MountAttributes};
 
@@ -38,6 +39,31 @@ const LINKS: [(&str, &str); 5] = [
 
 /// A layer says all by itself, whatever the kernel's defaults are: `diff`, `export` and `commit` read it unmounted.
 const OVERLAY_OPTIONS: [(&str, &str); 2] = [("redirect_dir", "off"), ("metacopy", "off")];
+
+/// Clones what the container shares with the host, by where it is mounted: [`mount`] cuts the host's mounts off.
+pub(crate) fn clone_shared(
+    spec: &Spec,
+    sources: &Sources,
+) -> Result<BTreeMap<PathBuf, OwnedFd>, InitError> {
+    let mut shared = BTreeMap::new();
+    for mount in spec.mounts().iter().flatten() {
+        let options = mounts::parse(mount.options().iter().flatten().map(String::as_str));
+        if let Some(bind) = options.bind
+            && options.propagation == mounts::SHARED
+        {
+            let tree = clone_source(mount, bind, sources)?;
+            shared.insert(mount.destination().clone(), tree);
+        }
+    }
+    Ok(shared)
+}
+
+fn clone_source(mount: &Mount, bind: Bind, sources: &Sources) -> Result<OwnedFd, InitError> {
+    let (source, target) =
+        (mount.source().as_deref().unwrap_or(Path::new("/")), mount.destination());
+    source::clone(source, bind, sources.get(target))
+        .during(|| format!("bind {} on {}", source.display(), target.display()))
+}
 
 /// Mounts the root at `target` and opens it.
 pub(crate) fn mount(spec: &Spec, rootfs: &Rootfs, target: &Path) -> Result<OwnedFd, InitError> {
@@ -134,10 +160,15 @@ fn mount_overlay_by_string(
 }
 
 /// Makes the config's mounts in order, then the devices if `/dev` is the container's own.
-pub(crate) fn populate(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), InitError> {
+pub(crate) fn populate(
+    spec: &Spec,
+    sources: &Sources,
+    mut shared: BTreeMap<PathBuf, OwnedFd>,
+    root: BorrowedFd<'_>,
+) -> Result<(), InitError> {
     let mut own_dev = false;
     for mount in spec.mounts().iter().flatten() {
-        make(root, mount)?;
+        make(root, mount, sources, shared.remove(mount.destination()))?;
         own_dev |=
             mount.destination() == Path::new("/dev") && mount.typ().as_deref() != Some("bind");
     }
@@ -148,7 +179,12 @@ pub(crate) fn populate(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), InitErro
     Ok(())
 }
 
-fn make(root: BorrowedFd<'_>, mount: &Mount) -> Result<(), InitError> {
+fn make(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    sources: &Sources,
+    shared: Option<OwnedFd>,
+) -> Result<(), InitError> {
     let mut options = mounts::parse(mount.options().iter().flatten().map(String::as_str));
     let kind = mount.typ().as_deref().unwrap_or("bind");
     let destination = mount.destination();
@@ -156,7 +192,11 @@ fn make(root: BorrowedFd<'_>, mount: &Mount) -> Result<(), InitError> {
         options.bind = Some(Bind::Recursive);
     }
     if let Some(bind) = options.bind {
-        return make_bind(root, mount, bind, &options);
+        let tree = match shared {
+            Some(tree) => tree,
+            None => clone_source(mount, bind, sources)?,
+        };
+        return make_bind(root, mount.destination(), &tree, &options);
     }
     if kind == "cgroup" || kind == "cgroup2" {
         return super::cgroup_files::mount(root, destination, options.set);
@@ -169,15 +209,13 @@ fn make(root: BorrowedFd<'_>, mount: &Mount) -> Result<(), InitError> {
 
 fn make_bind(
     root: BorrowedFd<'_>,
-    mount: &Mount,
-    bind: Bind,
+    destination: &Path,
+    tree: &OwnedFd,
     options: &mounts::Options,
 ) -> Result<(), InitError> {
-    let destination = mount.destination();
-    let source = mount.source().as_deref().unwrap_or(Path::new("/"));
-    let action = || format!("bind {} on {}", source.display(), destination.display());
-    let folder = fs::metadata(source).during(action)?.is_dir();
-    let tree = clone_tree(CWD, source, bind).during(action)?;
+    let action = || format!("bind on {}", destination.display());
+    let stat = rustix::fs::fstat(tree).during(action)?;
+    let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let attributes =
         MountAttributes { set: options.set, clear: options.clear, ..Default::default() };
     if attributes != MountAttributes::default() {
@@ -192,7 +230,7 @@ fn make_bind(
         sys::mount_setattr(tree.as_fd(), options.propagation_recursive, &attributes)
             .during(action)?;
     }
-    place(root, &tree, destination, folder).during(action)
+    place(root, tree, destination, folder).during(action)
 }
 
 pub(super) fn new_filesystem(

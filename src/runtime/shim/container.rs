@@ -16,6 +16,7 @@ use super::stdio::{self, Channel, Stream};
 use crate::runtime::bundle::{LogConfig, ShimConfig};
 use crate::runtime::cgroup::{Birth, Cgroup, Roots};
 use crate::runtime::init::handshake::{self, Outcome};
+use crate::runtime::init::pid1::CommandLine;
 use crate::runtime::init::{self, During, InitError, Namespaces};
 use crate::runtime::{exec, sys};
 
@@ -97,6 +98,8 @@ impl Container {
         let cgroup = Cgroup::create(&roots, &shim.cgroup, resources).map_err(before)?;
         let ooms = cgroup.oom_count().unwrap_or(0);
         let populated = paths.bundle.join(POPULATED);
+        let stays = shim.init.then(CommandLine::find).transpose();
+        let stays = stays.during(|| "find the command line in memory".into())?;
         let plan = init::Plan {
             spec: &spec,
             process,
@@ -104,6 +107,7 @@ impl Container {
             bundle: paths.bundle.clone(),
             cgroup: &cgroup,
             first_start: !populated.exists(),
+            stays,
             namespaces: Namespaces::open(&spec)?,
         };
         let pid_namespace = plan.namespaces.pid.as_ref().map(AsFd::as_fd);

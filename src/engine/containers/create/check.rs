@@ -79,10 +79,6 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<Vec<String>, EngineError> {
     if spec.network_mode == NetworkMode::Host && !spec.ports.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
-    if spec.ipc_mode.starts_with("container:") {
-        warnings
-            .push("/dev/shm is not shared with the other container, its IPC namespace is".into());
-    }
     if let Some(runtime) = &spec.runtime
         && !matches!(runtime.as_str(), "" | "bargee" | "runc" | "io.containerd.runc.v2")
     {

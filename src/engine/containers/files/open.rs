@@ -9,6 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::OwnedMutexGuard;
 
+use crate::engine::containers::bundle::lookups;
 use crate::engine::containers::layered::Root;
 use crate::engine::containers::lifecycle::is_up;
 use crate::engine::containers::shim::start_time;
@@ -114,6 +115,7 @@ impl Engine {
         asked.retain(|mount| mount.kind == "bind" && Path::new(&mount.source).exists());
         // A mount below another one must come after it.
         asked.sort_by_key(|mount| mount.target.matches('/').count());
+        let sources = lookups(&asked);
         let mounts = asked.into_iter().map(|asked| {
             let mut mount = Mount::default();
             mount.set_destination(asked.target.into()).set_typ(Some(asked.kind));
@@ -122,7 +124,9 @@ impl Engine {
         });
         let rootfs = self.rootfs_of(row)?;
         let target = self.paths.container(&row.id).join("rootfs");
-        mounted::mount(&rootfs, mounts.collect(), row.spec.read_only, &target).map_err(|error| {
+        let read_only = row.spec.read_only;
+        let mounted = mounted::mount(&rootfs, mounts.collect(), &sources, read_only, &target);
+        mounted.map_err(|error| {
             let doing = format!("mount the files of container {}", row.id);
             EngineError::Io { doing, source: std::io::Error::other(error) }
         })
