@@ -19,16 +19,18 @@ fn with_engine(test: impl FnOnce(&Engine)) {
     test(&engine);
 }
 
-/// The same in a mount namespace of the test's own: its mounts go with it.
-fn with_engine_and_mounts(test: impl FnOnce(&Engine) + Send + 'static) {
+/// The same in a mount namespace of the test's own, with a folder for mounts: they go with it, and the folder after them.
+fn with_engine_and_mounts(test: impl FnOnce(&Engine, &Path) + Send + 'static) {
     if !possible() {
         return;
     }
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let path = folder.path().to_owned();
     let thread = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("a mount namespace");
         let apart = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", apart).expect("mounts are our own");
-        with_engine(test);
+        with_engine(|engine| test(engine, &path));
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
@@ -195,14 +197,14 @@ fn a_part_of_a_volume_is_never_a_part_of_the_host() {
 
 #[test]
 fn a_read_only_bind_is_so_all_the_way_down_and_propagation_is_as_asked() {
-    with_engine_and_mounts(|engine| {
-        let folder = engine.folder().join("bound");
+    with_engine_and_mounts(|engine, place| {
+        let folder = place.join("bound");
         mount_memory(&folder.join("below"));
         let plain = folder.display();
         let write = "for d in /m /m/below; do echo x 2>/dev/null > $d/x && echo $d; done; true";
         assert_eq!(shell(engine, &["-v", &format!("{plain}:/m:ro")], write), "");
         assert_eq!(shell(engine, &["-v", &format!("{plain}:/m")], write), "/m\n/m/below");
-        let shared = engine.folder().join("shared");
+        let shared = place.join("shared");
         fs::create_dir(&shared).expect("a folder");
         rustix::mount::mount_bind(&shared, &shared).expect("a mount point");
         rustix::mount::mount_change(&shared, MountPropagationFlags::SHARED).expect("it is shared");

@@ -10,7 +10,7 @@ use crate::spec::digest::Digest;
 pub struct LayerUsage {
     /// Bytes of the layers that an image has in common with others, by its id.
     pub shared: BTreeMap<String, u64>,
-    /// Bytes of all layers.
+    /// Bytes of all layers and configurations.
     pub total: u64,
 }
 
@@ -19,8 +19,10 @@ impl Engine {
     pub fn layer_usage(&self) -> Result<LayerUsage, EngineError> {
         let mut images: BTreeMap<String, BTreeMap<Digest, u64>> = BTreeMap::new();
         for id in self.store.images()? {
-            let layers = self.store.manifest(&id)?.layers;
-            let sizes = layers.into_iter().map(|layer| (layer.digest, layer.size)).collect();
+            let manifest = self.store.manifest(&id)?;
+            // An image's size counts its configuration too, which no other image has.
+            let blobs = manifest.layers.into_iter().chain([manifest.config]);
+            let sizes = blobs.map(|blob| (blob.digest, blob.size)).collect();
             images.insert(id.to_string(), sizes);
         }
         Ok(count(&images))
