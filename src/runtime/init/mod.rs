@@ -207,10 +207,9 @@ fn seccomp_of(spec: &Spec) -> Option<&oci_spec::runtime::LinuxSeccomp> {
     spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref())
 }
 
+/// The score that is asked for, or the kernel's default: the shim's own must not be inherited.
 pub(crate) fn adjust_oom_score(process: &Process) -> Result<(), InitError> {
-    let Some(score) = process.oom_score_adj() else {
-        return Ok(());
-    };
+    let score = process.oom_score_adj().unwrap_or(0);
     match fs::write("/proc/self/oom_score_adj", score.to_string()) {
         // Below our own limit only CAP_SYS_RESOURCE may go, proc(5); a nested host may lack it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
