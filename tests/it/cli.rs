@@ -203,6 +203,21 @@ impl Drop for Place {
 }
 
 #[test]
+fn a_program_finds_itself_and_others_from_its_first_moment() {
+    let Some(engine) = busybox() else { return };
+    printed(&engine.bargee(&["network", "create", "net"]), 0);
+    let other = ["run", "-d", "--name", "other", "--network", "net", "busybox", "sleep", "1000"];
+    printed(&engine.bargee(&other), 0);
+    for _ in 0..8 {
+        for name in ["me", "also", "other"] {
+            let run =
+                ["run", "--rm", "--name", "me", "--network", "net", "--network-alias", "also"];
+            printed(&engine.bargee(&[&run[..], &["busybox", "nslookup", name]].concat()), 0);
+        }
+    }
+}
+
+#[test]
 fn commands_at_once_start_one_engine_and_restart_replaces_it() {
     if !possible() {
         return;

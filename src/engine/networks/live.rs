@@ -59,6 +59,16 @@ pub(super) fn state(
     host_has_ipv6: bool,
 ) -> State {
     let balanced = balanced(live);
+    let served: BTreeSet<_> = live
+        .values()
+        .filter(|container| container.serves)
+        .filter_map(|container| service_of(&container.row))
+        .collect();
+    // Who is looked up before anybody serves is found all the same, as by a first node that looks for its peers.
+    let named = |id: &str, container: &Live| match container.serves {
+        true => balanced.contains(id),
+        false => service_of(&container.row).is_none_or(|service| !served.contains(&service)),
+    };
     let mut endpoints = Vec::new();
     for (id, container) in live {
         for (name, wish) in memberships(&container.row) {
@@ -69,14 +79,11 @@ pub(super) fn state(
                 network: network.id.clone(),
                 addresses: addresses.clone(),
                 mac: None,
-                aliases: match container.serves && balanced.contains(id.as_str()) {
+                aliases: match named(id, container) {
                     true => shared_names(&container.row, wish),
                     false => Vec::new(),
                 },
-                names: match container.serves {
-                    true => own_names(&container.row),
-                    false => Vec::new(),
-                },
+                names: own_names(&container.row),
             });
         }
     }

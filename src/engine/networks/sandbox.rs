@@ -75,9 +75,20 @@ impl Engine {
             driver.connect(&endpoint, &format!("eth{index}"), route).await?;
             self.network_event("connect", network, Some(&row.id));
         }
-        // The resolver may open its sockets while the program is started; publishing waits for it.
+        // The resolver opens its sockets while the rest is made ready; see `open_resolver`.
         self.refresh_soon();
         Ok(())
+    }
+
+    /// Waits until names resolve inside, for a program that asks at once.
+    pub(crate) async fn open_resolver(
+        self: &Arc<Self>,
+        handle: &Handle,
+    ) -> Result<(), EngineError> {
+        match live::has_endpoints(&handle.row()) {
+            true => self.refresh_publications().await,
+            false => Ok(()),
+        }
     }
 
     /// Makes a container known to whoever removes a network, if its networks are still there.

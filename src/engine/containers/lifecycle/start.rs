@@ -73,6 +73,7 @@ impl Engine {
         self.prepare_start(handle).await?;
         self.write_bundle(handle)?;
         let shim = self.ensure_shim(handle).await?;
+        self.open_resolver(handle).await?;
         // An exit that follows at once is told after the start.
         let _turn = handle.turn.lock().await;
         let (pid, start_time) = match shim.ask(Request::Start { incarnation }).await {
