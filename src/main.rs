@@ -24,7 +24,10 @@ fn main() -> ExitCode {
         Some("__hello") => images::hello::serve(),
         Some("__netd") => net_state(arguments)
             .map_or(ExitCode::from(USAGE), |state| cli::service(net::netd::run(&state))),
-        _ => cli::main(),
+        _ => {
+            process::prepare_command();
+            cli::main()
+        }
     }
 }
 
