@@ -60,9 +60,8 @@ pub(super) fn use_few_arenas() {
 /// command, which ends soon: a big stack's tree is made and freed several times over, each time with new page faults.
 pub(super) fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: called before any thread exists.
-    unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
-        libc::mallopt(libc::M_TOP_PAD, 16 << 20);
+    for (parameter, bytes) in [(libc::M_TRIM_THRESHOLD, 1 << 30), (libc::M_TOP_PAD, 16 << 20)] {
+        // SAFETY: called before any thread exists.
+        unsafe { libc::mallopt(parameter, bytes) };
     }
 }
