@@ -9,14 +9,14 @@ use ipnet::IpNet;
 use rtnetlink::Handle;
 
 use super::endpoint::Place;
-use super::firewall::{self, Bridges, FirewallError, Opening};
+use super::firewall::{self, Bridges, FirewallError, Wish};
 use super::forwarding::Forwarding;
 use super::model::{self, EndpointConfig, NetworkConfig, State};
 use super::netlink::{self, NetlinkError};
 use super::nft::apply::{self, ApplyError};
 use super::nft::ruleset::{self, Ruleset};
 use super::sandbox::{self, SandboxError};
-use super::{bridge, endpoint};
+use super::{bridge, endpoint, hooks};
 
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
@@ -30,6 +30,8 @@ pub enum NetError {
     Firewall(#[from] FirewallError),
     #[error("network {network} does not exist")]
     NoNetwork { network: String },
+    #[error("cannot keep in mind that forwarding was turned on, in {}", path.display())]
+    Record { path: PathBuf, source: std::io::Error },
 }
 
 /// Networks of one engine root, in the namespace of the thread that opened it. Endpoints of several containers are
@@ -42,8 +44,8 @@ pub struct Driver {
     forwarding: Forwarding,
     networks: Mutex<BTreeMap<String, NetworkConfig>>,
     applied: Mutex<Option<Ruleset>>,
-    /// What other firewalls were opened for last.
-    opened: Mutex<Option<Opening>>,
+    /// What other firewalls were asked for last.
+    settled: Mutex<Option<Wish>>,
 }
 
 impl Driver {
@@ -53,10 +55,10 @@ impl Driver {
             root_id: root_id.to_owned(),
             sandboxes: run_dir.join("netns"),
             handle: netlink::connect()?,
-            forwarding: Forwarding::open()?,
+            forwarding: Forwarding::open(run_dir)?,
             networks: Mutex::default(),
             applied: Mutex::default(),
-            opened: Mutex::default(),
+            settled: Mutex::default(),
         })
     }
 
@@ -85,6 +87,9 @@ impl Driver {
         if let Some(network) = network {
             bridge::remove(&self.handle, &network.bridge).await?;
             self.forwarding.turn_off_if_unused(&self.handle).await?;
+            if lock(&self.settled).is_some() {
+                self.open_firewall()?;
+            }
         }
         Ok(())
     }
@@ -197,14 +202,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Has other firewalls let the known bridges through, see [`firewall`]. Costs nothing while the bridges are those of
-    /// last time.
+    /// Has other firewalls let the known bridges through, see [`firewall`]. Costs next to nothing while the bridges are
+    /// those of last time.
     pub fn open_firewall(&self) -> Result<(), NetError> {
-        let wanted = self.opening();
-        let mut opened = lock(&self.opened);
-        if opened.as_ref() != Some(&wanted) {
-            firewall::open(&wanted)?;
-            *opened = Some(wanted);
+        let wanted = self.wish()?;
+        let mut settled = lock(&self.settled);
+        if settled.as_ref() != Some(&wanted) {
+            self.settle(&wanted)?;
+            *settled = Some(wanted);
         }
         Ok(())
     }
@@ -212,38 +217,50 @@ impl Driver {
     /// After somebody else changed packet rules: opens what needs it again, and forgets the own rules if they are gone,
     /// so that the next [`Driver::publish`] writes them. Tells whether that is needed.
     pub fn look_after_rules(&self) -> Result<bool, NetError> {
-        self.forwarding.look_after_rules()?;
-        let opened = lock(&self.opened);
-        if let Some(opening) = opened.as_ref() {
-            firewall::open(opening)?;
-        }
         let mut applied = lock(&self.applied);
         let gone = match applied.as_ref() {
-            Some(rules) => !firewall::has_rules(&rules.table)?,
+            Some(rules) => !hooks::own_rules(&rules.table, "forward")
+                .map_err(|source| FirewallError::Read { source })?
+                .is_some_and(|count| count > 0),
             None => false,
         };
         if gone {
             *applied = None;
         }
+        drop(applied);
+        let mut settled = lock(&self.settled);
+        if settled.is_some() {
+            let wanted = self.wish()?;
+            self.settle(&wanted)?;
+            *settled = Some(wanted);
+        }
         Ok(gone)
     }
 
-    fn opening(&self) -> Opening {
+    /// Opens others' chains first, so that nothing is closed in between that they let through.
+    fn settle(&self, wish: &Wish) -> Result<(), NetError> {
+        let settled = firewall::settle(wish)?;
+        self.forwarding.close(&settled.closed)?;
+        Ok(settled.outcome?)
+    }
+
+    fn wish(&self) -> Result<Wish, NetError> {
         let prefix = model::bridge_prefix(&self.root_id);
         let networks = lock(&self.networks);
         let own = networks.values().map(|network| &network.bridge);
         let named = own.filter(|bridge| !bridge.starts_with(&prefix)).cloned().map(Bridges::Named);
         let bridges = named.chain([Bridges::StartingWith(prefix.clone())]).collect();
-        Opening { owner: ruleset::table_name(&self.root_id), bridges }
+        let closed = self.forwarding.closed()?;
+        Ok(Wish { owner: ruleset::table_name(&self.root_id), bridges, closed })
     }
 
     /// Removes the root's packet rules.
     pub fn remove_rules(&self) -> Result<(), NetError> {
         *lock(&self.applied) = None;
-        *lock(&self.opened) = None;
-        let owner = ruleset::table_name(&self.root_id);
-        apply::remove(&owner)?;
-        Ok(firewall::open(&Opening { owner, bridges: BTreeSet::new() })?)
+        *lock(&self.settled) = None;
+        let wish = Wish { bridges: BTreeSet::new(), ..self.wish()? };
+        apply::remove(&wish.owner)?;
+        self.settle(&wish)
     }
 }
 
