@@ -92,6 +92,7 @@ impl Engine {
         engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;
+        engine.watch_links();
         engine.recover_volumes()?;
         engine.clear_trash()?;
         engine.start_stacks().await?;

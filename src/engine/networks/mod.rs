@@ -12,6 +12,7 @@ mod open;
 mod ports;
 mod publish;
 mod purge;
+mod repair;
 mod reserve;
 mod resolver;
 mod rows;
