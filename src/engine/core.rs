@@ -93,7 +93,8 @@ impl Engine {
         engine.restore_networks().await?;
         engine.recover_containers().await?;
         engine.recover_volumes()?;
-        engine.clear_trash()?;
+        engine.collect_leaks().await?;
+        engine.empty_trash();
         engine.start_stacks().await?;
         Ok(engine)
     }
