@@ -94,7 +94,8 @@ impl Engine {
         engine.recover_containers().await?;
         engine.watch_links();
         engine.recover_volumes()?;
-        engine.clear_trash()?;
+        engine.collect_leaks().await?;
+        engine.empty_trash();
         engine.start_stacks().await?;
         Ok(engine)
     }

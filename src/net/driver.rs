@@ -15,6 +15,7 @@ use super::forwarding::Forwarding;
 use super::model::{self, EndpointConfig, NetworkConfig, State};
 use super::netlink::{self, NetlinkError};
 use super::nft::apply::{self, ApplyError};
+use super::nft::dump;
 use super::nft::ruleset::{self, Ruleset};
 use super::nft::watch::{Change, Watch};
 use super::sandbox::{self, SandboxError};
@@ -30,6 +31,8 @@ pub enum NetError {
     Rules(#[from] ApplyError),
     #[error(transparent)]
     Firewall(#[from] FirewallError),
+    #[error("cannot read our packet rules")]
+    ReadRules { source: std::io::Error },
     #[error("network {network} does not exist")]
     NoNetwork { network: String },
 }
@@ -248,6 +251,17 @@ impl Driver {
             firewall::open(opening)?;
         }
         Ok(touched)
+    }
+
+    /// Returns the elements that the rules of `state` have, in nft's words.
+    pub fn wanted_rules(&self, state: &State) -> BTreeSet<String> {
+        dump::elements(&ruleset::ruleset(&self.root_id, state))
+    }
+
+    /// Returns the elements that the kernel has in our table.
+    pub fn present_rules(&self, state: &State) -> Result<BTreeSet<String>, NetError> {
+        dump::present(&ruleset::ruleset(&self.root_id, state))
+            .map_err(|source| NetError::ReadRules { source })
     }
 
     fn opening(&self) -> Opening {

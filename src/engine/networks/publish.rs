@@ -149,7 +149,7 @@ impl Engine {
         });
     }
 
-    fn current_state(&self) -> (State, BTreeMap<String, Live>) {
+    pub(super) fn current_state(&self) -> (State, BTreeMap<String, Live>) {
         let rows = self.networks.rows();
         let mut live = self.networks.live().clone();
         let handles = self.containers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -209,7 +209,7 @@ impl Networks {
         self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0 = held;
     }
 
-    fn refused(&self) -> Arc<Vec<Refused>> {
+    pub(super) fn refused(&self) -> Arc<Vec<Refused>> {
         Arc::clone(&self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1)
     }
 
@@ -223,7 +223,7 @@ fn held(state: &State, refused: &[Refused]) -> Held {
     publications.map(|one| (SocketAddr::new(one.host_ip, one.host_port), one.protocol)).collect()
 }
 
-fn is_refused(publication: &Publication, refused: &[Refused]) -> bool {
+pub(super) fn is_refused(publication: &Publication, refused: &[Refused]) -> bool {
     refused.iter().any(|one| {
         one.protocol == publication.protocol
             && one.address.port() == publication.host_port

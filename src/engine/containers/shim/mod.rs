@@ -127,7 +127,7 @@ impl Shim {
         Ok(Arc::new(Self { run: run.to_owned(), pid, start_time, requests, leaving, connection }))
     }
 
-    pub(super) fn pid(&self) -> i32 {
+    pub(in crate::engine) fn pid(&self) -> i32 {
         self.pid
     }
 
