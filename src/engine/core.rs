@@ -93,6 +93,7 @@ impl Engine {
         engine.restore_networks().await?;
         engine.recover_containers().await?;
         engine.watch_links();
+        engine.watch_pins();
         engine.recover_volumes()?;
         engine.collect_leaks().await?;
         engine.empty_trash();

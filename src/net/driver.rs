@@ -1,6 +1,7 @@
 //! The driver: what the engine calls. It remembers the rules that it applied, so a change sends the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -153,6 +154,16 @@ impl Driver {
         let path = self.sandbox_path(container);
         sandbox::create(&path).await?;
         Ok(path)
+    }
+
+    /// Tells whether a container's namespace is pinned.
+    pub fn is_pinned(&self, container: &str) -> bool {
+        sandbox::is_pinned(&self.sandbox_path(container))
+    }
+
+    /// Pins a namespace again that somebody unpinned.
+    pub fn pin_sandbox(&self, container: &str, namespace: &File) -> Result<(), NetError> {
+        Ok(sandbox::pin(&self.sandbox_path(container), namespace)?)
     }
 
     /// Removes a container's namespace. Its links are disconnected first: a socket may keep a namespace alive.

@@ -145,10 +145,8 @@ pub async fn link_names(handle: &Handle) -> Result<Vec<String>, NetlinkError> {
 /// Returns all addresses.
 pub async fn addresses(handle: &Handle) -> Result<Vec<AddressMessage>, NetlinkError> {
     let addresses = handle.address().get().execute().try_collect().await;
-    addresses.map_err(|source| NetlinkError::Request {
-        action: "list the addresses".to_owned(),
-        source,
-    })
+    addresses
+        .map_err(|source| NetlinkError::Request { action: "list the addresses".to_owned(), source })
 }
 
 /// Returns all unicast routes of both families, of all tables but `local`.

@@ -24,8 +24,8 @@ pub(super) type Endpoint = (String, String);
 /// How a look went.
 #[derive(Debug, Default)]
 pub struct Repair {
-    /// Networks whose bridge was made again or completed, by id.
-    pub bridges: Vec<String>,
+    /// Networks and their bridges that were made again or completed.
+    pub bridges: Vec<(String, String)>,
     /// Endpoints whose outer device is a port of its bridge again.
     pub ports: Vec<Endpoint>,
     /// Endpoints whose pair has to be made anew: it is gone, or its inner side is down.
@@ -57,6 +57,11 @@ impl Driver {
         }
     }
 
+    /// Returns the names of all bridges.
+    pub fn bridges(&self) -> BTreeSet<String> {
+        lock(&self.networks).values().map(|network| network.bridge.clone()).collect()
+    }
+
     /// Puts back what bridges and the outer devices of `endpoints` lack, and tells which pairs have to be made anew.
     /// `inside` are numbers of namespaces that lost something.
     pub async fn repair(&self, endpoints: &[Endpoint], inside: &BTreeSet<i32>) -> Repair {
@@ -81,7 +86,7 @@ impl Driver {
                 continue;
             }
             match self.complete(network).await {
-                Ok(()) => repair.bridges.push(network.id.clone()),
+                Ok(()) => repair.bridges.push((network.id.clone(), network.bridge.clone())),
                 Err(error) => repair.failed.push(error),
             }
         }
@@ -191,7 +196,8 @@ fn is_whole(network: &NetworkConfig, kernel: &Kernel) -> bool {
     };
     let has_route = |subnet: &SubnetConfig| {
         kernel.routes.iter().any(|route| {
-            device(route) == Some(index) && netlink::destination(route) == Some(subnet.subnet.trunc())
+            device(route) == Some(index)
+                && netlink::destination(route) == Some(subnet.subnet.trunc())
         })
     };
     link.header.flags.contains(LinkFlags::Up)
@@ -261,15 +267,13 @@ async fn add_route(
     subnet: &SubnetConfig,
 ) -> Result<(), NetlinkError> {
     let route = match (subnet.subnet.trunc(), subnet.gateway) {
-        (IpNet::V4(net), IpAddr::V4(gateway)) => {
-            RouteMessageBuilder::<std::net::Ipv4Addr>::new()
-                .destination_prefix(net.network(), net.prefix_len())
-                .pref_source(gateway)
-                .scope(RouteScope::Link)
-                .protocol(RouteProtocol::Kernel)
-                .output_interface(index)
-                .build()
-        }
+        (IpNet::V4(net), IpAddr::V4(gateway)) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            .destination_prefix(net.network(), net.prefix_len())
+            .pref_source(gateway)
+            .scope(RouteScope::Link)
+            .protocol(RouteProtocol::Kernel)
+            .output_interface(index)
+            .build(),
         (IpNet::V6(net), _) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
             .destination_prefix(net.network(), net.prefix_len())
             .protocol(RouteProtocol::Kernel)

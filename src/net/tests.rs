@@ -10,6 +10,7 @@ use super::model::{
     self, EndpointConfig, NetworkConfig, Protocol, Publication, State, SubnetConfig,
 };
 use super::netlink::{self, NetlinkError, throwaway};
+use super::nft::watch::Change;
 
 struct Machine {
     driver: Driver,

@@ -2,13 +2,17 @@
 //! of every one that a link of ours leads to (NETLINK_LISTEN_ALL_NSID of netlink(7)).
 //!
 //! A notice only means "look there". What is made or completed is no news, so that our own work makes few of them.
+//! Writes of a bridge's sysctls, of which rtnetlink tells some only, come by inotify(7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::fd::AsRawFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use rtnetlink::sys::{Socket, SocketAddr};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
 use super::netfilter::attributes_of;
@@ -62,6 +66,15 @@ pub enum Notice {
 #[derive(Debug)]
 pub struct Watch {
     socket: AsyncFd<Socket>,
+    sysctls: Sysctls,
+}
+
+/// The folders of bridges' sysctls that are watched.
+#[derive(Debug)]
+struct Sysctls {
+    inotify: AsyncFd<OwnedFd>,
+    /// By bridge. The open folder keeps the kernel from making another inode for it.
+    folders: BTreeMap<String, (i32, File)>,
 }
 
 impl Watch {
@@ -77,27 +90,97 @@ impl Watch {
             socket.add_membership(group)?;
         }
         socket.set_non_blocking(true)?;
-        Ok(Self { socket: super::sys::readable(socket)? })
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let inotify = super::sys::readable_file(inotify)?;
+        let sysctls = Sysctls { inotify, folders: BTreeMap::new() };
+        Ok(Self { socket: super::sys::readable(socket)?, sysctls })
+    }
+
+    /// Watches the sysctls of these bridges and of no others. The calling thread must be in their namespace.
+    pub fn keep(&mut self, bridges: &BTreeSet<String>) {
+        let known: Vec<String> = self.sysctls.folders.keys().cloned().collect();
+        for bridge in known.iter().filter(|bridge| !bridges.contains(*bridge)) {
+            self.renew(bridge);
+        }
+        for bridge in bridges.iter().filter(|bridge| !known.contains(bridge)) {
+            match self.sysctls.watch(bridge) {
+                Ok(()) => {}
+                // It is about to be made, which is told.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(bridge, %error, "a change of its sysctls goes unnoticed");
+                }
+            }
+        }
+    }
+
+    /// Forgets the folder of a bridge, which the next [`Watch::keep`] finds anew: that of one made again is another.
+    pub fn renew(&mut self, bridge: &str) {
+        if let Some((watch, _)) = self.sysctls.folders.remove(bridge) {
+            // It fails when the kernel has dropped it with the bridge.
+            let _ = inotify::remove_watch(self.sysctls.inotify.get_ref(), watch);
+        }
     }
 
     /// Returns the next notices, none of them twice. Cancel safe: nothing is kept between two calls.
     pub async fn next(&mut self) -> io::Result<BTreeSet<Notice>> {
+        tokio::select! {
+            // Both are cancel safe: what is not read stays in the kernel.
+            notices = hear(&self.socket) => notices,
+            notices = self.sysctls.next() => notices,
+        }
+    }
+}
+
+impl Sysctls {
+    fn watch(&mut self, bridge: &str) -> io::Result<()> {
+        // The folder of the calling thread's namespace, as `/proc/sys/net` is (sysctl(5)).
+        let folder = File::open(format!("/proc/sys/net/ipv4/conf/{bridge}"))?;
+        let path = format!("/proc/thread-self/fd/{}", folder.as_raw_fd());
+        let watch = inotify::add_watch(self.inotify.get_ref(), path, WatchFlags::MODIFY)?;
+        self.folders.insert(bridge.to_owned(), (watch, folder));
+        Ok(())
+    }
+
+    async fn next(&self) -> io::Result<BTreeSet<Notice>> {
         loop {
-            let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| receive(socket.get_ref())) {
-                Ok(Ok((bytes, namespace))) => {
-                    let notices = notices(&bytes, namespace);
-                    if !notices.is_empty() {
-                        return Ok(notices);
-                    }
+            let mut ready = self.inotify.readable().await?;
+            ready.clear_ready();
+            let mut found = BTreeSet::new();
+            let mut buffer = [MaybeUninit::uninit(); 4096];
+            let mut events = inotify::Reader::new(self.inotify.get_ref(), &mut buffer);
+            // An error is EAGAIN: all is read.
+            while let Ok(event) = events.next() {
+                let of_it = |(_, (watch, _)): &(&String, &(i32, File))| *watch == event.wd();
+                let bridge = self.folders.iter().find(of_it).map(|(bridge, _)| bridge.clone());
+                found.extend(bridge.map(Notice::Device));
+                if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                    found.insert(Notice::Anywhere);
                 }
-                Err(_) => {}
-                // ENOBUFS: some notices were lost (netlink(7)).
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    return Ok(BTreeSet::from([Notice::Anywhere]));
-                }
-                Ok(Err(error)) => return Err(error),
             }
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+async fn hear(socket: &AsyncFd<Socket>) -> io::Result<BTreeSet<Notice>> {
+    loop {
+        let mut ready = socket.readable().await?;
+        match ready.try_io(|socket| receive(socket.get_ref())) {
+            Ok(Ok((bytes, namespace))) => {
+                let notices = notices(&bytes, namespace);
+                if !notices.is_empty() {
+                    return Ok(notices);
+                }
+            }
+            Err(_) => {}
+            // ENOBUFS: some notices were lost (netlink(7)).
+            Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                return Ok(BTreeSet::from([Notice::Anywhere]));
+            }
+            Ok(Err(error)) => return Err(error),
         }
     }
 }
@@ -108,8 +191,7 @@ fn receive(socket: &Socket) -> io::Result<(Vec<u8>, Option<i32>)> {
     let mut control = nix::cmsg_space!(i32);
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let flags = MsgFlags::empty();
-    let received =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
     let namespace = received.cmsgs()?.find_map(|message| match message {
         ControlMessageOwned::Unknown(message)
             if message.cmsg_header.cmsg_level == SOL_NETLINK

@@ -2,14 +2,17 @@
 //! place, a container's link under the container's own lock, as its verbs make and remove it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::live;
-use crate::engine::containers::Handle;
+use crate::engine::containers::{Handle, start_time};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
+use crate::engine::mount_watch::MountWatch;
 use crate::engine::state::containers::Container;
 use crate::net::driver::DefaultRoute;
 use crate::net::watch::{Notice, Watch};
@@ -32,7 +35,11 @@ impl Engine {
     }
 
     /// Puts back what is missing; `false` when something could not be.
-    async fn repair_networks(self: &Arc<Self>, notices: &BTreeSet<Notice>) -> bool {
+    async fn repair_networks(
+        self: &Arc<Self>,
+        notices: &BTreeSet<Notice>,
+        watch: &mut Watch,
+    ) -> bool {
         let inside = notices.iter().filter_map(|notice| match notice {
             Notice::Inside(number) => Some(*number),
             _ => None,
@@ -45,7 +52,8 @@ impl Engine {
             pairs.collect()
         };
         let repair = self.networks.driver.repair(&endpoints, &inside.collect()).await;
-        for network in &repair.bridges {
+        for (network, bridge) in &repair.bridges {
+            watch.renew(bridge);
             self.tell_repair(network, None, "bridge");
         }
         for (container, network) in &repair.ports {
@@ -65,17 +73,58 @@ impl Engine {
         whole
     }
 
-    /// Makes the links of a container again that are gone or don't carry packets. The caller holds the `verb` lock.
+    /// Lets a look at the namespaces' pins follow each change of mounts.
+    pub(crate) fn watch_pins(self: &Arc<Self>) {
+        match MountWatch::open(Path::new("/proc/self/mountinfo")) {
+            Ok(watch) => drop(tokio::spawn(follow_mounts(Arc::downgrade(self), watch))),
+            Err(error) => tracing::warn!(%error, "what others unmount goes unnoticed"),
+        }
+    }
+
+    fn repair_pins(self: &Arc<Self>) {
+        let connected: Vec<String> = self.networks.live().keys().cloned().collect();
+        let lost = connected.iter().filter(|id| !self.networks.driver.is_pinned(id));
+        for handle in lost.filter_map(|id| self.handle(id)) {
+            tokio::spawn(repair_later(Arc::downgrade(self), handle));
+        }
+    }
+
+    /// Pins the namespace again in which a container's program runs; `false` when there is none.
+    pub(super) fn pin_again(&self, row: &Container) -> Result<bool, EngineError> {
+        let Some(runtime) = &row.runtime else { return Ok(false) };
+        let path = format!("/proc/{}/ns/net", runtime.pid);
+        let namespace = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            opened => opened.map_err(EngineError::io(format!("open {path}")))?,
+        };
+        // The number may be another process's by now; if it is not, what was opened is the container's.
+        if !matches!(start_time(runtime.pid), Ok(started) if started == runtime.start_time) {
+            return Ok(false);
+        }
+        self.networks.driver.pin_sandbox(&row.id, &namespace)?;
+        tracing::warn!(
+            container = row.id,
+            "somebody unpinned its network namespace; it is pinned again"
+        );
+        Ok(true)
+    }
+
+    /// Makes the links of a container again that are gone or don't carry packets. The caller holds both locks.
     async fn repair_links(self: &Arc<Self>, handle: &Handle) -> Result<(), EngineError> {
         let driver = &self.networks.driver;
         let row = handle.row();
-        let Some(addresses) = self.networks.live().get(&row.id).map(|found| found.addresses.clone())
+        let Some(addresses) =
+            self.networks.live().get(&row.id).map(|found| found.addresses.clone())
         else {
             return Ok(());
         };
+        if !driver.is_pinned(&row.id) && !self.pin_again(&row)? {
+            // Its end is about to be told.
+            return Ok(());
+        }
         let rows = self.networks.rows();
-        // What a program that may change its own network did there is its business.
-        let inside = match manages_its_network(&row) {
+        // What a program that may change its own network (capabilities(7)) did there is its business.
+        let inside = match row.spec.adds_capability("NET_ADMIN") {
             true => None,
             false => Some(driver.inside(&row.id).await?),
         };
@@ -131,8 +180,9 @@ async fn follow(engine: Weak<Engine>, mut watch: Watch) {
     loop {
         let whole = {
             let Some(engine) = engine.upgrade() else { return };
+            watch.keep(&engine.networks.driver.bridges());
             notices.retain(|notice| engine.networks.driver.concerns(notice));
-            notices.is_empty() || engine.repair_networks(&notices).await
+            notices.is_empty() || engine.repair_networks(&notices, &mut watch).await
         };
         let heard = match whole {
             true => {
@@ -160,11 +210,23 @@ async fn follow(engine: Weak<Engine>, mut watch: Watch) {
     }
 }
 
+async fn follow_mounts(engine: Weak<Engine>, mut watch: MountWatch) {
+    // The error is the runtime's end.
+    while watch.next().await.is_ok() {
+        let Some(engine) = engine.upgrade() else { return };
+        engine.repair_pins();
+        drop(engine);
+        tokio::time::sleep(TOGETHER).await;
+    }
+}
+
 async fn repair_later(engine: Weak<Engine>, handle: Arc<Handle>) {
     let mut pause = FIRST_PAUSE;
     loop {
         {
             let _verb = handle.verb.lock().await;
+            // An exit has to wait, as it removes what is made here.
+            let _turn = handle.turn.lock().await;
             let Some(engine) = engine.upgrade() else { return };
             match engine.repair_links(&handle).await {
                 Ok(()) => return,
@@ -177,13 +239,4 @@ async fn repair_later(engine: Weak<Engine>, handle: Arc<Handle>) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
     }
-}
-
-/// Tells whether the program may change the container's devices and routes: capabilities(7), CAP_NET_ADMIN.
-fn manages_its_network(row: &Container) -> bool {
-    let gives = |word: &String| {
-        let word = word.to_ascii_uppercase();
-        matches!(word.strip_prefix("CAP_").unwrap_or(&word), "ALL" | "NET_ADMIN")
-    };
-    row.spec.privileged || row.spec.cap_add.iter().any(gives)
 }

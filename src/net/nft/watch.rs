@@ -126,7 +126,9 @@ mod tests {
             }
             nft(&["add", "table", "ip", "x"]);
             assert_eq!(hear(&mut watch).await, Some(Change::Others));
-            nft(&["add table inet own; add set inet own ports { type inet_service; elements = { 80, 443 }; }"]);
+            nft(&[
+                "add table inet own; add set inet own ports { type inet_service; elements = { 80, 443 }; }",
+            ]);
             assert_eq!(hear(&mut watch).await, Some(Change::Ours));
             nft(&["delete", "element", "inet", "own", "ports", "{ 80 }"]);
             assert_eq!(hear(&mut watch).await, Some(Change::Ours));
