@@ -18,6 +18,7 @@ use crate::protocol::Version;
 pub(super) fn routes() -> Router<Arc<Engine>> {
     Router::new()
         .route("/bargee/v1/version", get(version))
+        .route("/bargee/v1/check", get(check))
         .route("/bargee/v1/shutdown", post(shutdown))
 }
 
@@ -28,6 +29,10 @@ async fn version(State(engine): State<Arc<Engine>>) -> Response {
         root: engine.paths().root().display().to_string(),
         run: engine.paths().run().display().to_string(),
     })
+}
+
+async fn check(State(engine): State<Arc<Engine>>) -> Result<Response, ApiError> {
+    Ok(answer::json(&engine.check().await?))
 }
 
 /// Ends engine and keeper; with `containers=1` everything of the root before.

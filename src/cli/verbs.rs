@@ -85,6 +85,10 @@ const VOLUME: &[Row] = &[
 ];
 
 const SYSTEM: &[Row] = &[
+    Row::docker::<commands::check::Args>(
+        "check",
+        "Print what belongs to nothing, and what is missing",
+    ),
     Row::docker::<commands::df::Args>("df", "Print what takes room on the disk"),
     Row::docker::<commands::events::Args>("events", "Print what happens, as it happens"),
     Row::docker::<commands::version::Info>("info", "Print all about the engine and its machine"),

@@ -92,8 +92,11 @@ impl Engine {
         engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;
+        engine.watch_links();
+        engine.watch_pins();
         engine.recover_volumes()?;
-        engine.clear_trash()?;
+        engine.collect_leaks().await?;
+        engine.empty_trash();
         engine.start_stacks().await?;
         Ok(engine)
     }

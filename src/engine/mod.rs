@@ -3,6 +3,7 @@
 //! [`Engine`] owns them all; its verbs are spread over `containers/`, `images`, `networks`, `volumes` and
 //! `stacks/`, one idea a file. It is the only writer of the state database.
 
+mod check;
 pub mod config;
 pub mod containers;
 mod core;
@@ -17,6 +18,7 @@ pub mod lock;
 pub mod logs;
 mod machine;
 pub mod merge;
+mod mount_watch;
 pub mod names;
 pub mod networks;
 mod observe;

@@ -54,6 +54,11 @@ impl Paths {
         self.root.join("layers")
     }
 
+    /// Folders on their way out.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
     pub fn container(&self, id: &str) -> PathBuf {
         self.root.join("containers").join(id)
     }

@@ -1,6 +1,8 @@
 //! The driver: what the engine calls. It remembers the rules that it applied, so a change sends the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,9 +16,11 @@ use super::forwarding::Forwarding;
 use super::model::{self, EndpointConfig, NetworkConfig, State};
 use super::netlink::{self, NetlinkError};
 use super::nft::apply::{self, ApplyError};
+use super::nft::dump;
 use super::nft::ruleset::{self, Ruleset};
+use super::nft::watch::{Change, Watch};
 use super::sandbox::{self, SandboxError};
-use super::{bridge, endpoint, hooks};
+use super::{bridge, endpoint};
 
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
@@ -28,6 +32,8 @@ pub enum NetError {
     Rules(#[from] ApplyError),
     #[error(transparent)]
     Firewall(#[from] FirewallError),
+    #[error("cannot read our packet rules")]
+    ReadRules { source: std::io::Error },
     #[error("network {network} does not exist")]
     NoNetwork { network: String },
     #[error("cannot keep in mind that forwarding was turned on, in {}", path.display())]
@@ -38,11 +44,16 @@ pub enum NetError {
 /// made at once; only changes of the rules exclude each other.
 #[derive(Debug)]
 pub struct Driver {
-    root_id: String,
+    pub(super) root_id: String,
     sandboxes: PathBuf,
-    handle: Handle,
-    forwarding: Forwarding,
-    networks: Mutex<BTreeMap<String, NetworkConfig>>,
+    pub(super) handle: Handle,
+    pub(super) forwarding: Forwarding,
+    /// By id.
+    pub(super) networks: Mutex<BTreeMap<String, NetworkConfig>>,
+    /// Of the bridges, by the network's id.
+    pub(super) indexes: Mutex<BTreeMap<String, u32>>,
+    /// Held by whoever makes or removes a bridge, and alone by who repairs them.
+    pub(super) changing: tokio::sync::RwLock<()>,
     applied: Mutex<Option<Ruleset>>,
     /// What other firewalls were asked for last.
     settled: Mutex<Option<Wish>>,
@@ -57,6 +68,8 @@ impl Driver {
             handle: netlink::connect()?,
             forwarding: Forwarding::open(run_dir)?,
             networks: Mutex::default(),
+            indexes: Mutex::default(),
+            changing: tokio::sync::RwLock::default(),
             applied: Mutex::default(),
             settled: Mutex::default(),
         })
@@ -75,15 +88,19 @@ impl Driver {
 
     /// Creates or completes one network's bridge. Rules follow with the next [`Driver::publish`].
     pub async fn create_network(&self, network: &NetworkConfig) -> Result<(), NetError> {
-        bridge::create(&self.handle, network).await?;
+        let _change = self.changing.read().await;
+        let index = bridge::create(&self.handle, network).await?;
         self.forwarding.turn_on_for(network)?;
+        lock(&self.indexes).insert(network.id.clone(), index);
         lock(&self.networks).insert(network.id.clone(), network.clone());
         Ok(())
     }
 
     /// Removes one network's bridge; a missing one is fine.
     pub async fn remove_network(&self, id: &str) -> Result<(), NetError> {
+        let _change = self.changing.read().await;
         let network = lock(&self.networks).remove(id);
+        lock(&self.indexes).remove(id);
         if let Some(network) = network {
             bridge::remove(&self.handle, &network.bridge).await?;
             self.forwarding.turn_off_if_unused(&self.handle).await?;
@@ -144,6 +161,16 @@ impl Driver {
         Ok(path)
     }
 
+    /// Tells whether a container's namespace is pinned.
+    pub fn is_pinned(&self, container: &str) -> bool {
+        sandbox::is_pinned(&self.sandbox_path(container))
+    }
+
+    /// Pins a namespace again that somebody unpinned.
+    pub fn pin_sandbox(&self, container: &str, namespace: &File) -> Result<(), NetError> {
+        Ok(sandbox::pin(&self.sandbox_path(container), namespace)?)
+    }
+
     /// Removes a container's namespace. Its links are disconnected first: a socket may keep a namespace alive.
     pub fn remove_sandbox(&self, container: &str) -> Result<(), NetError> {
         Ok(sandbox::remove(&self.sandbox_path(container))?)
@@ -163,7 +190,14 @@ impl Driver {
         let default_route = route == DefaultRoute::Here;
         let place =
             Place { network: &network, sandbox: &sandbox, outer: &outer, inner, default_route };
-        Ok(endpoint::create(&self.handle, endpoint, &place).await?)
+        match endpoint::create(&self.handle, endpoint, &place).await {
+            // Somebody removed it, and whoever makes it again may not have come to it yet.
+            Err(NetlinkError::NoLink { link }) if link == network.bridge => {
+                self.complete_known(&network.id).await?;
+                Ok(endpoint::create(&self.handle, endpoint, &place).await?)
+            }
+            created => Ok(created?),
+        }
     }
 
     /// Returns the first of `eth0`, `eth1`, … that a container's sandbox doesn't have.
@@ -214,17 +248,17 @@ impl Driver {
         Ok(())
     }
 
-    /// After somebody else changed packet rules: opens what needs it again, and forgets the own rules if they are gone,
-    /// so that the next [`Driver::publish`] writes them. Tells whether that is needed.
-    pub fn look_after_rules(&self) -> Result<bool, NetError> {
+    /// Returns the changes of packet rules by others.
+    pub fn watch_rules(&self) -> io::Result<Watch> {
+        Watch::open(ruleset::table_name(&self.root_id))
+    }
+
+    /// After somebody else changed packet rules: opens what needs it again, and forgets the own rules if they were
+    /// touched, so that the next [`Driver::publish`] writes them. Tells whether that is needed.
+    pub fn look_after_rules(&self, change: Change) -> Result<bool, NetError> {
         let mut applied = lock(&self.applied);
-        let gone = match applied.as_ref() {
-            Some(rules) => !hooks::own_rules(&rules.table, "forward")
-                .map_err(|source| FirewallError::Read { source })?
-                .is_some_and(|count| count > 0),
-            None => false,
-        };
-        if gone {
+        let touched = applied.is_some() && change == Change::Ours;
+        if touched {
             *applied = None;
         }
         drop(applied);
@@ -234,7 +268,18 @@ impl Driver {
             self.settle(&wanted)?;
             *settled = Some(wanted);
         }
-        Ok(gone)
+        Ok(touched)
+    }
+
+    /// Returns the elements that the rules of `state` have, in nft's words.
+    pub fn wanted_rules(&self, state: &State) -> BTreeSet<String> {
+        dump::elements(&ruleset::ruleset(&self.root_id, state))
+    }
+
+    /// Returns the elements that the kernel has in our table.
+    pub fn present_rules(&self, state: &State) -> Result<BTreeSet<String>, NetError> {
+        dump::present(&ruleset::ruleset(&self.root_id, state))
+            .map_err(|source| NetError::ReadRules { source })
     }
 
     /// Opens others' chains first, so that nothing is closed in between that they let through.
@@ -265,7 +310,7 @@ impl Driver {
 }
 
 /// Each change under these locks is whole, so a panic elsewhere leaves them usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -8,11 +8,11 @@ use super::netfilter::{
     self, DUMP, FAMILY_INET, Family, REQUEST, attributes_of, message, number_of, receive,
     text_attribute, text_of,
 };
+use super::nft::dump;
 
-/// `NFT_MSG_GETCHAIN`, `NFT_MSG_GETRULE` and `NFT_MSG_GETSETELEM` of the subsystem `NFNL_SUBSYS_NFTABLES`.
+/// `NFT_MSG_GETCHAIN` and `NFT_MSG_GETRULE` of the subsystem `NFNL_SUBSYS_NFTABLES`.
 const GET_CHAIN: u16 = 10 << 8 | 4;
 const GET_RULE: u16 = 10 << 8 | 7;
-const GET_ELEMENTS: u16 = 10 << 8 | 13;
 /// `NF_INET_FORWARD`.
 const FORWARD: u32 = 2;
 /// `NF_DROP`, as a policy and as a verdict, and the verdicts `NFT_JUMP` and `NFT_GOTO`.
@@ -104,7 +104,7 @@ pub(super) fn on_forward() -> io::Result<Vec<Hook>> {
 pub(super) fn own_rules(table: &str, chain: &str) -> io::Result<Option<usize>> {
     whole(|| {
         let mut found = false;
-        dump(GET_CHAIN, FAMILY_INET, &[], |body| {
+        list(GET_CHAIN, FAMILY_INET, &[], |body| {
             let has = |kind, name: &str| {
                 attributes_of(body).any(|(known, text, _)| known == kind && text_of(text) == name)
             };
@@ -119,23 +119,10 @@ pub(super) fn own_rules(table: &str, chain: &str) -> io::Result<Option<usize>> {
 
 /// Returns the interface names in a set of a table of ours; none when there is no such set.
 pub(super) fn own_names(table: &str, set: &str) -> io::Result<Vec<String>> {
-    let wanted = [text_attribute(1, table), text_attribute(2, set)].concat();
-    whole(|| {
-        let mut names = Vec::new();
-        let read = dump(GET_ELEMENTS, FAMILY_INET, &wanted, |body| {
-            // A list of elements, each with a key that holds a value.
-            let elements = attributes_of(body).filter(|(kind, ..)| *kind == 3);
-            let elements = elements.flat_map(|(_, list, _)| attributes_of(list));
-            let keys = elements.flat_map(|(_, element, _)| attributes_of(element));
-            let keys = keys.filter(|(kind, ..)| *kind == 1);
-            let values = keys.flat_map(|(_, key, _)| attributes_of(key));
-            names.extend(values.map(|(_, value, _)| text_of(value)));
-        });
-        match read {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
-            other => other.map(|()| names),
-        }
-    })
+    match whole(|| dump::read(table, set)) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+        other => other.map(|elements| elements.iter().map(|(key, _)| text_of(key)).collect()),
+    }
 }
 
 /// Reads again what changed while it was read.
@@ -152,7 +139,7 @@ fn whole<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
 
 fn base_chains(family: u8) -> io::Result<Vec<Hook>> {
     let mut hooks = Vec::new();
-    dump(GET_CHAIN, family, &[], |body| {
+    list(GET_CHAIN, family, &[], |body| {
         let mut hook = Hook {
             family,
             table: String::new(),
@@ -184,7 +171,7 @@ fn base_chains(family: u8) -> io::Result<Vec<Hook>> {
 fn read_rules(family: u8, table: &str, chain: &str) -> io::Result<Vec<Rule>> {
     let wanted = [text_attribute(1, table), text_attribute(2, chain)].concat();
     let mut rules = Vec::new();
-    dump(GET_RULE, family, &wanted, |body| {
+    list(GET_RULE, family, &wanted, |body| {
         let mut rule = Rule::default();
         for (kind, value, _) in attributes_of(body) {
             match (kind, <[u8; 8]>::try_from(value)) {
@@ -199,7 +186,7 @@ fn read_rules(family: u8, table: &str, chain: &str) -> io::Result<Vec<Rule>> {
     Ok(rules)
 }
 
-fn dump(kind: u16, family: u8, wanted: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
+fn list(kind: u16, family: u8, wanted: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let socket = netfilter::open()?;
     netfilter::send(&socket, &message(kind, REQUEST | DUMP, family, wanted))?;
     receive(&socket, |_, body| take(body))

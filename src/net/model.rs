@@ -64,6 +64,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Returns its name, as in `80/tcp`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+
     /// The number of the protocol in an IP header (RFC 5237).
     pub fn number(self) -> u8 {
         match self {

@@ -10,6 +10,7 @@ use super::model::{
     self, EndpointConfig, NetworkConfig, Protocol, Publication, State, SubnetConfig,
 };
 use super::netlink::{self, NetlinkError, throwaway};
+use super::nft::watch::Change;
 
 struct Machine {
     driver: Driver,
@@ -358,15 +359,16 @@ fn a_firewall_that_drops_by_policy_lets_containers_through_once_it_is_opened() {
             assert!(machine.is_closed("c", "10.91.0.2:80").await, "isolation stays");
             nft("flush chain ip filter DOCKER-USER");
             assert!(machine.is_closed("c", "10.92.0.1:8080").await);
-            assert!(!machine.driver.look_after_rules().unwrap(), "our own table is whole");
+            let others = machine.driver.look_after_rules(Change::Others);
+            assert!(!others.unwrap(), "our own table is whole");
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
             nft("flush ruleset");
-            assert!(machine.driver.look_after_rules().unwrap());
+            assert!(machine.driver.look_after_rules(Change::Ours).unwrap());
             nft(
                 "table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }",
             );
             machine.driver.publish(&machine.state).unwrap();
-            assert!(!machine.driver.look_after_rules().unwrap());
+            assert!(!machine.driver.look_after_rules(Change::Others).unwrap());
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
         }
         machine.end().await;
@@ -409,7 +411,7 @@ fn the_host_becomes_no_router_by_our_turning_forwarding_on() {
         next.open_firewall().unwrap();
         super::nft::apply::remove("bargee-forwarding4").unwrap();
         assert!(machine.ask_from("left", "10.82.0.2:80").await.is_some(), "nothing else closes");
-        next.look_after_rules().unwrap();
+        next.look_after_rules(Change::Others).unwrap();
         assert!(machine.is_closed("left", "10.82.0.2:80").await);
         // Of two roots the last one gives it back.
         let mut other = machine.state.networks["front"].clone();
@@ -501,7 +503,7 @@ fn a_docker_that_comes_later_forwards_and_the_host_is_no_router_all_the_same() {
         machine.driver.open_firewall().unwrap();
         if nft(DOCKER_AFTER_US).is_some() {
             assert!(machine.is_closed("left", "10.82.0.2:80").await);
-            machine.driver.look_after_rules().unwrap();
+            machine.driver.look_after_rules(Change::Others).unwrap();
             let outside = machine.ask_from("left", "10.82.0.2:80").await;
             assert_eq!(outside.as_deref(), Some("right"), "docker's containers reach the outside");
             machine.serve("left", "left").await;
@@ -511,11 +513,11 @@ fn a_docker_that_comes_later_forwards_and_the_host_is_no_router_all_the_same() {
             // A rule that is appended later counts too.
             nft("add rule ip filter FORWARD iifname lan-right counter accept");
             assert!(machine.is_closed("right", "10.81.0.2:80").await);
-            machine.driver.look_after_rules().unwrap();
+            machine.driver.look_after_rules(Change::Others).unwrap();
             assert_eq!(machine.ask_from("right", "10.81.0.2:80").await.as_deref(), Some("left"));
             nft("flush ruleset");
             assert!(machine.ask_from("right", "10.81.0.2:80").await.is_some(), "all is open");
-            assert!(machine.driver.look_after_rules().unwrap());
+            assert!(machine.driver.look_after_rules(Change::Ours).unwrap());
             machine.driver.publish(&machine.state).unwrap();
             assert!(machine.is_closed("right", "10.81.0.2:80").await, "our table closes again");
             assert!(machine.is_closed("left", "10.82.0.2:80").await);
@@ -535,7 +537,7 @@ fn who_came_later_keeps_forwarding_when_we_go_and_is_closed_as_if_it_had_come_fi
         let (machine, _) = between_neighbours("0").await;
         machine.driver.open_firewall().unwrap();
         let Some(_) = nft(DOCKER_AFTER_US) else { return };
-        machine.driver.look_after_rules().unwrap();
+        machine.driver.look_after_rules(Change::Others).unwrap();
         let folder = machine.end_but_neighbours().await;
         assert!(forwarding_is_on());
         let left = nft("list ruleset").unwrap();

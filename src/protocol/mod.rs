@@ -2,12 +2,14 @@
 //!
 //! Plain data with stable JSON: requests, and the lines of the streams that answer them. Pure.
 
+mod check;
 mod log_level;
 mod plan;
 mod progress;
 mod run;
 mod stacks;
 
+pub use check::{CheckReport, Fault, Finding};
 pub use log_level::{InvalidLogLevel, LogLevel};
 pub use plan::{PlanReport, PlanStep};
 pub use progress::Progress;

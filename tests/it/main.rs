@@ -5,6 +5,7 @@
 #![expect(unreachable_pub, reason = "the helpers have no crate around them")]
 
 mod api;
+mod check;
 mod cli;
 mod clients;
 mod compose;
@@ -22,6 +23,7 @@ mod limits;
 mod network;
 mod oneoff;
 mod recovery;
+mod repair;
 mod servers;
 mod spec;
 mod stacks;

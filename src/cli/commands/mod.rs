@@ -1,6 +1,7 @@
 //! One verb a file: its arguments beside what it does.
 
 pub(crate) mod attach;
+pub(crate) mod check;
 pub(crate) mod commit;
 pub mod config;
 pub(crate) mod cp;

@@ -4,6 +4,7 @@
 //! Addresses that the engine chose belong to a container for its life, static ones and host ports for a run, as in
 //! docker, where a second container with the same port may be created and only fails to start.
 
+mod account;
 mod choose;
 mod files;
 mod live;
@@ -12,12 +13,14 @@ mod open;
 mod ports;
 mod publish;
 mod purge;
+mod repair;
 mod reserve;
 mod resolver;
 mod rows;
 mod sandbox;
 mod view;
 
+pub(crate) use account::Account;
 pub use open::Networks;
 pub use rows::CreateNetwork;
 pub use view::Member;

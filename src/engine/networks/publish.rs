@@ -17,7 +17,6 @@ use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::net::model::{Publication, State};
 use crate::net::netd::{NetdState, Refused};
-use crate::net::nft::watch::Watch;
 
 /// How long a firewall's changes are waited for that come in one go. It also bounds how often two programs that undo
 /// each other's rules do so.
@@ -29,6 +28,13 @@ pub(super) struct Published {
     /// Changes that are done, of those in [`Networks::asked`].
     done: u64,
     netd: Option<NetdState>,
+}
+
+impl Published {
+    /// Has netd told again what it was told last.
+    pub(super) fn forget_netd(&mut self) {
+        self.netd = None;
+    }
 }
 
 impl Engine {
@@ -107,7 +113,7 @@ impl Engine {
 
     /// Repairs rules that somebody else's changes removed, and opens firewalls that came later, until the engine goes.
     pub(super) fn watch_rules(self: &Arc<Self>) {
-        let mut watch = match Watch::open() {
+        let mut watch = match self.networks.driver.watch_rules() {
             Ok(watch) => watch,
             Err(error) => {
                 tracing::warn!(%error, "changes of packet rules go unnoticed");
@@ -117,11 +123,11 @@ impl Engine {
         let engine = Arc::downgrade(self);
         tokio::spawn(async move {
             // The first change is looked at once the program that makes it has had time for its next ones.
-            while let Ok(()) = watch.next().await {
+            while let Ok(change) = watch.next().await {
                 tokio::time::sleep(SETTLING).await;
-                watch.skip();
+                let change = watch.and_the_rest(change);
                 let Some(engine) = engine.upgrade() else { return };
-                match engine.networks.driver.look_after_rules() {
+                match engine.networks.driver.look_after_rules(change) {
                     Ok(false) => {}
                     Ok(true) => engine.refresh_soon(),
                     Err(error) => {
@@ -151,7 +157,7 @@ impl Engine {
         });
     }
 
-    fn current_state(&self) -> (State, BTreeMap<String, Live>) {
+    pub(super) fn current_state(&self) -> (State, BTreeMap<String, Live>) {
         let rows = self.networks.rows();
         let mut live = self.networks.live().clone();
         let handles = self.containers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -211,7 +217,7 @@ impl Networks {
         self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0 = held;
     }
 
-    fn refused(&self) -> Arc<Vec<Refused>> {
+    pub(super) fn refused(&self) -> Arc<Vec<Refused>> {
         Arc::clone(&self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1)
     }
 
@@ -225,7 +231,7 @@ fn held(state: &State, refused: &[Refused]) -> Held {
     publications.map(|one| (SocketAddr::new(one.host_ip, one.host_port), one.protocol)).collect()
 }
 
-fn is_refused(publication: &Publication, refused: &[Refused]) -> bool {
+pub(super) fn is_refused(publication: &Publication, refused: &[Refused]) -> bool {
     refused.iter().any(|one| {
         one.protocol == publication.protocol
             && one.address.port() == publication.host_port

@@ -52,6 +52,11 @@ impl Netd {
         self.start(program, state.generation).await
     }
 
+    /// Asks netd something; `None` when it is not there or doesn't know the answer.
+    pub(super) async fn ask(&self, request: Request) -> Option<Report> {
+        netd::ask(&self.state_file, request).await.ok()
+    }
+
     /// Ends netd, if there is one.
     pub(super) async fn end(&self) {
         // One that is gone or hangs holds no container up; the next start replaces it.

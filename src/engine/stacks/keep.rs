@@ -123,6 +123,15 @@ impl Engine {
         keeper.look.notify_one();
     }
 
+    /// Returns the stacks that are worked on, by the notes of it.
+    pub(crate) fn stacks_at_work(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.paths().at_work()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter(|name| self.read(|db| stacks::get(db, name)).is_ok_and(|row| row.is_some()))
+            .collect()
+    }
+
     /// Notes that the stack is worked on, until what this returns is dropped.
     pub(super) fn at_work(&self, name: &str) -> AtWork {
         let crashes = self.stacks.suspects.get().map_or(0, |suspects| suspects.crashes(name));

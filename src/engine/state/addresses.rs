@@ -149,6 +149,16 @@ pub fn purged(connection: &Connection, network: &str, address: IpAddr) -> Result
         .map_err(StateError::on("free an address"))
 }
 
+/// Returns all promised addresses with the container that has them.
+pub fn list(connection: &Connection) -> Result<Vec<(String, IpAddr)>, StateError> {
+    connection
+        .prepare_cached(
+            "SELECT container, address FROM addresses WHERE container IS NOT NULL ORDER BY container, address",
+        )
+        .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, from_bytes(row, 1)?)))?.collect())
+        .map_err(StateError::on("list the addresses"))
+}
+
 /// Returns a container's addresses with their network.
 pub fn of_container(
     connection: &Connection,

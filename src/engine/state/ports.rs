@@ -39,6 +39,16 @@ pub fn reserve(
         .map_err(&on)
 }
 
+/// Returns all promised ports with their owners.
+pub fn list(connection: &Connection) -> Result<Vec<(String, u16)>, StateError> {
+    connection
+        .prepare_cached("SELECT owner, port FROM ports ORDER BY owner, port")
+        .and_then(|mut statement| {
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+        .map_err(StateError::on("list the ports"))
+}
+
 /// Gives all ports of `owner` back.
 pub fn release(connection: &Connection, owner: &str) -> Result<(), StateError> {
     connection

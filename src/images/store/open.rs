@@ -210,6 +210,26 @@ impl Store {
         self.delete_unneeded(&Content { blobs, layers })
     }
 
+    /// Returns the files that no image needs; `None` while an image is being added or removed.
+    pub fn leftovers(&self) -> Result<Option<Vec<PathBuf>>, StoreError> {
+        let Ok(_content) = self.content.try_write() else { return Ok(None) };
+        let blobs = listed(self.blobs.folder())?.into_iter().collect();
+        let layers = listed(self.layers.folder())?.into_iter().collect();
+        let unneeded = gc::plan(&Content { blobs, layers }, &self.all_needed()?);
+        let mut found: Vec<PathBuf> =
+            unneeded.layers.iter().map(|layer| self.layers.path(layer)).collect();
+        found.extend(unneeded.blobs.iter().map(|blob| self.blobs.path(blob)));
+        let tmp = self.images.with_file_name("tmp");
+        for entry in fs::read_dir(&tmp).map_err(io_error("list", &tmp))? {
+            found.push(entry.map_err(io_error("list", &tmp))?.path());
+        }
+        Ok(Some(found))
+    }
+
+    fn all_needed(&self) -> Result<Vec<Content>, StoreError> {
+        self.images()?.iter().map(|id| self.needed(id)).collect()
+    }
+
     /// Deletes those of `blobs` that no image needs.
     pub(crate) fn delete_leftovers(&self, blobs: &[Digest]) -> Result<(), StoreError> {
         let blobs = blobs.iter().cloned().collect();
@@ -217,9 +237,7 @@ impl Store {
     }
 
     fn delete_unneeded(&self, present: &Content) -> Result<Removed, StoreError> {
-        let needed =
-            self.images()?.iter().map(|id| self.needed(id)).collect::<Result<Vec<_>, _>>()?;
-        let content = gc::plan(present, &needed);
+        let content = gc::plan(present, &self.all_needed()?);
         for layer in &content.layers {
             self.layers.remove(layer)?;
         }

@@ -11,6 +11,7 @@ mod serve;
 mod state;
 
 pub use client::{AskError, ask};
+pub use obey::ports;
 pub use serve::{follow, run};
 pub use state::{
     NetdError, NetdState, Refused, Report, Request, Sandbox, socket_path, write_state,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::proxy::{self, Proxy};
-use super::state::{NetdState, Refused};
+use super::state::{NetdState, Refused, Report};
 use crate::net::hosts::ResolvConf;
 use crate::net::model::{Protocol, State};
 use crate::net::names::records::Views;
@@ -45,6 +45,13 @@ impl Netd {
     /// Tells whether nothing is left to do.
     pub(super) fn is_idle(&self) -> bool {
         self.resolvers.is_empty() && self.proxies.is_empty() && self.reservations.is_empty()
+    }
+
+    /// Adds to a report what is held.
+    pub(super) fn tell(&self, report: Report) -> Report {
+        let held = self.proxies.keys().chain(self.reservations.keys()).copied().collect();
+        let resolvers = self.resolvers.keys().map(|(container, _)| container.clone()).collect();
+        Report { held, resolvers, ..report }
     }
 
     /// Makes resolvers, proxies and reservations those of `wanted`; returns the ports that others hold.
@@ -116,13 +123,7 @@ impl Netd {
     /// Holds every published port that no proxy holds.
     fn obey_reservations(&mut self, state: &State) -> Vec<Refused> {
         let mut refused = Vec::new();
-        let proxies = proxy::wanted(state);
-        let ports = state.publications.iter().map(|publication| {
-            (SocketAddr::new(publication.host_ip, publication.host_port), publication.protocol)
-        });
-        let wanted: BTreeSet<_> = ports
-            .filter(|(address, protocol)| !is_proxied(&proxies, *address, *protocol))
-            .collect();
+        let wanted = reserved(state, &proxy::wanted(state));
         self.reservations.retain(|port, _| wanted.contains(port));
         for (address, protocol) in wanted {
             if self.reservations.contains_key(&(address, protocol)) {
@@ -137,6 +138,22 @@ impl Netd {
         }
         refused
     }
+}
+
+/// Returns the ports that a netd which obeys `state` holds, unless others have them. Pure.
+pub fn ports(state: &State) -> BTreeSet<(SocketAddr, Protocol)> {
+    let proxies = proxy::wanted(state);
+    let mut all = reserved(state, &proxies);
+    all.extend(proxies.into_keys());
+    all
+}
+
+/// Returns the published ports that no proxy holds.
+fn reserved(state: &State, proxies: &proxy::Wanted) -> BTreeSet<(SocketAddr, Protocol)> {
+    let ports = state.publications.iter().map(|publication| {
+        (SocketAddr::new(publication.host_ip, publication.host_port), publication.protocol)
+    });
+    ports.filter(|(address, protocol)| !is_proxied(proxies, *address, *protocol)).collect()
 }
 
 /// Tells whether a proxy listens on this port, on this address or on one that it covers.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::Instant;
 
 use super::obey::Netd;
 use super::state::{NetdError, Report, Request, read_state, socket_path};
@@ -32,13 +33,14 @@ pub async fn follow(state_file: &Path, resolv_conf: &Path) -> Result<(), NetdErr
         listen(&socket).map_err(|source| NetdError::Listen { path: socket.clone(), source })?;
     let mut netd = Netd::default();
     let mut report = obey(&mut netd, state_file, resolv_conf).await;
+    let mut end = Instant::now() + LINGER;
     loop {
         let client = match netd.is_idle() {
             false => listener.accept().await,
             // Both arms only make an event; a connection that was not accepted yet stays in the queue.
             true => tokio::select! {
                 client = listener.accept() => client,
-                () = tokio::time::sleep(LINGER) => break,
+                () = tokio::time::sleep_until(end) => break,
             },
         };
         // An error of accept(2) is the client's, who went away.
@@ -47,8 +49,10 @@ pub async fn follow(state_file: &Path, resolv_conf: &Path) -> Result<(), NetdErr
         match read_request(&mut client).await {
             Some(Request::Obey) => {
                 report = obey(&mut netd, state_file, resolv_conf).await;
+                end = Instant::now() + LINGER;
                 answer(&mut client, &report).await;
             }
+            Some(Request::Tell) => answer(&mut client, &netd.tell(report.clone())).await,
             Some(Request::End) => {
                 drop(netd);
                 drop(fs::remove_file(&socket));
@@ -75,7 +79,7 @@ async fn obey(netd: &mut Netd, state_file: &Path, resolv_conf: &Path) -> Report 
     match read_state(state_file) {
         Ok(state) => {
             let refused = netd.obey(&state, resolv_conf).await;
-            Report { generation: state.generation, refused }
+            Report { generation: state.generation, refused, ..Report::default() }
         }
         // The old answers are better than none; the old generation tells the engine.
         Err(error) => {

@@ -49,6 +49,8 @@ impl Sandbox {
 pub enum Request {
     /// Read the file and obey it.
     Obey,
+    /// Tell what is held.
+    Tell,
     /// Close everything and exit.
     End,
 }
@@ -59,6 +61,12 @@ pub struct Report {
     /// Of the state that is obeyed now.
     pub generation: u64,
     pub refused: Vec<Refused>,
+    /// Of [`Request::Tell`]: ports that are held, by a reservation or a proxy.
+    #[serde(default)]
+    pub held: Vec<(SocketAddr, Protocol)>,
+    /// Of [`Request::Tell`]: containers with a resolver, whose namespaces it pins.
+    #[serde(default)]
+    pub resolvers: Vec<String>,
 }
 
 /// A published port that could not be had.

@@ -28,9 +28,13 @@ pub(super) enum Freezer {
 }
 
 /// Freezes or thaws in the version 2 tree wherever there is one: a task frozen by version 1 survives
-/// `cgroup.kill`.
+/// `cgroup.kill`. Nothing is frozen in a cgroup that lacks the hierarchy, as a crash half-way leaves it.
 pub(super) fn set_frozen(cgroup: &Cgroup, wanted: Freezer) -> Result<(), CgroupError> {
+    let is_there = |dir: &Path| wanted == Freezer::Frozen || dir.exists();
     if let Some(dir) = cgroup.v2_dir() {
+        if !is_there(dir) {
+            return Ok(());
+        }
         let digit = if wanted == Freezer::Frozen { "1" } else { "0" };
         files::write(&dir.join("cgroup.freeze"), digit)?;
         let line = if wanted == Freezer::Frozen { "frozen 1" } else { "frozen 0" };
@@ -39,6 +43,9 @@ pub(super) fn set_frozen(cgroup: &Cgroup, wanted: Freezer) -> Result<(), CgroupE
     let Some(dir) = cgroup.v1_dir("freezer") else {
         return Err(CgroupError::NoFreezer { path: cgroup.path.clone() });
     };
+    if !is_there(&dir) {
+        return Ok(());
+    }
     let state = if wanted == Freezer::Frozen { "FROZEN" } else { "THAWED" };
     let file = dir.join("freezer.state");
     let deadline = Instant::now() + PATIENCE;

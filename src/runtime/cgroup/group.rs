@@ -1,5 +1,6 @@
 //! One container's cgroup: the same path below every hierarchy of the host.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -199,6 +200,15 @@ impl Cgroup {
             })
             .collect()
     }
+}
+
+/// Returns the names of the cgroups right below `path`, in whatever hierarchy they are.
+pub fn children(roots: &Roots, path: &str) -> BTreeSet<String> {
+    let Ok(parent) = Cgroup::at(roots, path) else { return BTreeSet::new() };
+    // A hierarchy without the parent has none.
+    let entries = parent.dirs().into_iter().flat_map(fs::read_dir).flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 fn make_dir(dir: &Path) -> Result<(), CgroupError> {

@@ -12,7 +12,7 @@ use crate::runtime::cgroup::Cgroup;
 
 impl Handle {
     /// Returns the connection to the shim, if there is one.
-    pub(in crate::engine::containers) fn shim(&self) -> Option<Arc<Shim>> {
+    pub(in crate::engine) fn shim(&self) -> Option<Arc<Shim>> {
         self.shim.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// Removes the cgroup that the containers of this root lie in, after the last of them went.
-    pub(in crate::engine::containers) fn leave_cgroups(&self) {
+    pub(in crate::engine) fn leave_cgroups(&self) {
         if self.handles().is_empty()
             && let Ok(parent) = Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent())
         {
