@@ -165,7 +165,7 @@ impl Drop for Docker {
         for id in all.lines() {
             drop(self.try_run(&["rm", "-f", id]));
         }
-        drop(kill_process(Pid::from_child(&self.process), Signal::TERM));
+        let _gone = kill_process(Pid::from_child(&self.process), Signal::TERM);
         if wait_for(PATIENCE, || self.process.try_wait().ok().flatten()).is_none() {
             drop(self.process.kill());
             drop(self.process.wait());
@@ -176,7 +176,7 @@ impl Drop for Docker {
         let mut below: Vec<_> = below.filter(|path| path.starts_with(self.folder.path())).collect();
         below.reverse();
         for path in below {
-            drop(rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH));
+            let _gone = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
         }
     }
 }
@@ -347,7 +347,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        drop(kill_process(Pid::from_child(&self.0), Signal::TERM));
+        let _gone = kill_process(Pid::from_child(&self.0), Signal::TERM);
         if wait_for(PATIENCE, || self.0.try_wait().ok().flatten()).is_none() {
             drop(self.0.kill());
             drop(self.0.wait());
