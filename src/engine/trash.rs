@@ -10,8 +10,14 @@ use crate::engine::error::EngineError;
 impl Engine {
     /// Takes a folder away; its files go in the background. An absent one is fine.
     pub(crate) fn discard(&self, folder: &Path) -> Result<(), EngineError> {
-        if let Some(target) = self.move_to_trash(folder)? {
-            std::thread::spawn(move || delete(&target));
+        match self.move_to_trash(folder) {
+            Ok(None) => {}
+            Ok(Some(target)) => drop(std::thread::spawn(move || delete(&target))),
+            // A full disk may have no room for the trash's own folder; what goes now makes some.
+            Err(EngineError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                delete(folder);
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod config;
 mod containers;
 mod copy;
 mod display;
+mod exhaustion;
 mod files;
 mod foreground;
 mod healing;

@@ -39,6 +39,8 @@ pub struct Networks {
     pub(super) netd: Netd,
     /// A purge of released addresses is about to run.
     pub(super) purging: AtomicBool,
+    /// Publishing failed and is tried again.
+    pub(super) retrying: AtomicBool,
     pub(super) host_has_ipv6: bool,
 }
 
@@ -56,6 +58,7 @@ impl Networks {
             told: Mutex::default(),
             netd: Netd::new(&paths.run().join("netd")),
             purging: AtomicBool::new(false),
+            retrying: AtomicBool::new(false),
             host_has_ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
         })
     }
@@ -106,7 +109,11 @@ impl Engine {
         *networks.live() = live;
         self.create_predefined().await?;
         self.watch_rules();
-        self.refresh_publications().await?;
+        // What is full or exhausted now keeps nobody from being listed, stopped or removed.
+        if let Err(error) = self.refresh_publications().await {
+            tracing::warn!(error = error.full(), "names and ports are not up to date");
+            self.refresh_until_done();
+        }
         self.purge_released_soon();
         Ok(())
     }

@@ -22,6 +22,10 @@ use crate::net::netd::{NetdState, Refused};
 /// each other's rules do so.
 const SETTLING: Duration = Duration::from_millis(100);
 
+/// When a publication that failed is tried again, and the longest pause between two tries.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(15);
+
 /// What was published last.
 #[derive(Debug, Default)]
 pub(super) struct Published {
@@ -80,6 +84,32 @@ impl Engine {
         tokio::spawn(async move {
             if let Err(error) = engine.refresh_publications().await {
                 tracing::warn!(error = error.full(), "names and ports are not up to date");
+                engine.refresh_until_done();
+            }
+        });
+    }
+
+    /// Publishes again and again, behind the caller's back, until it works or the engine goes.
+    pub(super) fn refresh_until_done(self: &Arc<Self>) {
+        let engine = Arc::downgrade(self);
+        if self.networks.retrying.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        tokio::spawn(async move {
+            let mut pause = FIRST_RETRY;
+            loop {
+                tokio::time::sleep(pause).await;
+                let Some(engine) = engine.upgrade() else { return };
+                // A failure that comes from here on starts another loop.
+                engine.networks.retrying.store(false, Ordering::SeqCst);
+                match engine.refresh_publications().await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(error = error.full(), "still not up to date"),
+                }
+                if engine.networks.retrying.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+                pause = (pause * 2).min(LAST_RETRY);
             }
         });
     }
