@@ -13,6 +13,7 @@ mod config;
 mod containers;
 mod copy;
 mod display;
+mod faults;
 mod files;
 mod foreground;
 mod healing;
