@@ -92,6 +92,8 @@ impl Engine {
         engine.load_containers()?;
         engine.restore_networks().await?;
         engine.recover_containers().await?;
+        engine.watch_links();
+        engine.watch_pins();
         engine.recover_volumes()?;
         engine.collect_leaks().await?;
         engine.empty_trash();

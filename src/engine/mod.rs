@@ -18,6 +18,7 @@ pub mod lock;
 pub mod logs;
 mod machine;
 pub mod merge;
+mod mount_watch;
 pub mod names;
 pub mod networks;
 mod observe;

@@ -8,8 +8,8 @@ use super::forwarding::LINK_GROUP;
 use super::model::{self, NetworkConfig};
 use super::netlink::{self, NetlinkError};
 
-/// Creates the network's bridge, or completes one that exists.
-pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<(), NetlinkError> {
+/// Creates the network's bridge, or completes one that exists; returns its index.
+pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<u32, NetlinkError> {
     let bridge = &network.bridge;
     let fail = |action: &str, source| NetlinkError::Request {
         action: format!("{action} {bridge}"),
@@ -50,7 +50,13 @@ pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<(), Netl
     marked.map_err(|error| fail("set up", error))?;
     // 127.0.0.1:port reaches a container only when the bridge may carry loopback sources; the raw chain drops what
     // containers send to 127/8 (ip-sysctl.rst, route_localnet).
-    netlink::write_sysctl(&format!("ipv4/conf/{bridge}/route_localnet"), "1")
+    netlink::write_sysctl(&route_localnet(network), "1")?;
+    Ok(index)
+}
+
+/// Name of the sysctl by which a bridge may carry loopback sources.
+pub(super) fn route_localnet(network: &NetworkConfig) -> String {
+    format!("ipv4/conf/{}/route_localnet", network.bridge)
 }
 
 /// Removes a bridge; a missing one is fine.

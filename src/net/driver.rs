@@ -1,6 +1,8 @@
 //! The driver: what the engine calls. It remembers the rules that it applied, so a change sends the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,7 @@ use super::netlink::{self, NetlinkError};
 use super::nft::apply::{self, ApplyError};
 use super::nft::dump;
 use super::nft::ruleset::{self, Ruleset};
+use super::nft::watch::{Change, Watch};
 use super::sandbox::{self, SandboxError};
 use super::{bridge, endpoint};
 
@@ -39,11 +42,16 @@ pub enum NetError {
 /// made at once; only changes of the rules exclude each other.
 #[derive(Debug)]
 pub struct Driver {
-    root_id: String,
+    pub(super) root_id: String,
     sandboxes: PathBuf,
-    handle: Handle,
-    forwarding: Forwarding,
-    networks: Mutex<BTreeMap<String, NetworkConfig>>,
+    pub(super) handle: Handle,
+    pub(super) forwarding: Forwarding,
+    /// By id.
+    pub(super) networks: Mutex<BTreeMap<String, NetworkConfig>>,
+    /// Of the bridges, by the network's id.
+    pub(super) indexes: Mutex<BTreeMap<String, u32>>,
+    /// Held by whoever makes or removes a bridge, and alone by who repairs them.
+    pub(super) changing: tokio::sync::RwLock<()>,
     applied: Mutex<Option<Ruleset>>,
     /// What other firewalls were opened for last.
     opened: Mutex<Option<Opening>>,
@@ -58,6 +66,8 @@ impl Driver {
             handle: netlink::connect()?,
             forwarding: Forwarding::open()?,
             networks: Mutex::default(),
+            indexes: Mutex::default(),
+            changing: tokio::sync::RwLock::default(),
             applied: Mutex::default(),
             opened: Mutex::default(),
         })
@@ -76,15 +86,19 @@ impl Driver {
 
     /// Creates or completes one network's bridge. Rules follow with the next [`Driver::publish`].
     pub async fn create_network(&self, network: &NetworkConfig) -> Result<(), NetError> {
-        bridge::create(&self.handle, network).await?;
+        let _change = self.changing.read().await;
+        let index = bridge::create(&self.handle, network).await?;
         self.forwarding.turn_on_for(network)?;
+        lock(&self.indexes).insert(network.id.clone(), index);
         lock(&self.networks).insert(network.id.clone(), network.clone());
         Ok(())
     }
 
     /// Removes one network's bridge; a missing one is fine.
     pub async fn remove_network(&self, id: &str) -> Result<(), NetError> {
+        let _change = self.changing.read().await;
         let network = lock(&self.networks).remove(id);
+        lock(&self.indexes).remove(id);
         if let Some(network) = network {
             bridge::remove(&self.handle, &network.bridge).await?;
             self.forwarding.turn_off_if_unused(&self.handle).await?;
@@ -142,6 +156,16 @@ impl Driver {
         Ok(path)
     }
 
+    /// Tells whether a container's namespace is pinned.
+    pub fn is_pinned(&self, container: &str) -> bool {
+        sandbox::is_pinned(&self.sandbox_path(container))
+    }
+
+    /// Pins a namespace again that somebody unpinned.
+    pub fn pin_sandbox(&self, container: &str, namespace: &File) -> Result<(), NetError> {
+        Ok(sandbox::pin(&self.sandbox_path(container), namespace)?)
+    }
+
     /// Removes a container's namespace. Its links are disconnected first: a socket may keep a namespace alive.
     pub fn remove_sandbox(&self, container: &str) -> Result<(), NetError> {
         Ok(sandbox::remove(&self.sandbox_path(container))?)
@@ -161,7 +185,14 @@ impl Driver {
         let default_route = route == DefaultRoute::Here;
         let place =
             Place { network: &network, sandbox: &sandbox, outer: &outer, inner, default_route };
-        Ok(endpoint::create(&self.handle, endpoint, &place).await?)
+        match endpoint::create(&self.handle, endpoint, &place).await {
+            // Somebody removed it, and whoever makes it again may not have come to it yet.
+            Err(NetlinkError::NoLink { link }) if link == network.bridge => {
+                self.complete_known(&network.id).await?;
+                Ok(endpoint::create(&self.handle, endpoint, &place).await?)
+            }
+            created => Ok(created?),
+        }
     }
 
     /// Returns the first of `eth0`, `eth1`, … that a container's sandbox doesn't have.
@@ -212,23 +243,25 @@ impl Driver {
         Ok(())
     }
 
-    /// After somebody else changed packet rules: opens what needs it again, and forgets the own rules if they are gone,
-    /// so that the next [`Driver::publish`] writes them. Tells whether that is needed.
-    pub fn look_after_rules(&self) -> Result<bool, NetError> {
-        self.forwarding.look_after_rules()?;
-        let opened = lock(&self.opened);
-        if let Some(opening) = opened.as_ref() {
-            firewall::open(opening)?;
-        }
+    /// Returns the changes of packet rules by others.
+    pub fn watch_rules(&self) -> io::Result<Watch> {
+        Watch::open(ruleset::table_name(&self.root_id))
+    }
+
+    /// After somebody else changed packet rules: opens what needs it again, and forgets the own rules if they were
+    /// touched, so that the next [`Driver::publish`] writes them. Tells whether that is needed.
+    pub fn look_after_rules(&self, change: Change) -> Result<bool, NetError> {
         let mut applied = lock(&self.applied);
-        let gone = match applied.as_ref() {
-            Some(rules) => !firewall::has_rules(&rules.table)?,
-            None => false,
-        };
-        if gone {
+        let touched = applied.is_some() && change == Change::Ours;
+        if touched {
             *applied = None;
         }
-        Ok(gone)
+        drop(applied);
+        self.forwarding.look_after_rules()?;
+        if let Some(opening) = lock(&self.opened).as_ref() {
+            firewall::open(opening)?;
+        }
+        Ok(touched)
     }
 
     /// Returns the elements that the rules of `state` have, in nft's words.
@@ -262,7 +295,7 @@ impl Driver {
 }
 
 /// Each change under these locks is whole, so a panic elsewhere leaves them usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

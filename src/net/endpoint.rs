@@ -87,9 +87,24 @@ async fn add_pair(
         .build();
     handle.link().add(pair).execute().await.map_err(|source| fail("create veth", source))?;
     let index = netlink::link_index(handle, place.outer).await?;
-    // A container reaches its own published port through the bridge port that it came from.
-    let port = LinkBridgePort::new(index).hairpin(true).build();
-    handle.link().set_port(port).execute().await.map_err(|source| fail("set hairpin on", source))
+    let hairpin = set_hairpin(handle, index).await;
+    hairpin.map_err(|source| fail("set hairpin on", source))
+}
+
+/// A container reaches its own published port through the bridge port that it came from.
+async fn set_hairpin(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
+    handle.link().set_port(LinkBridgePort::new(index).hairpin(true).build()).execute().await
+}
+
+/// Makes a pair's outer device, by index, a port of the bridge again and sets it up.
+pub async fn attach(handle: &Handle, index: u32, bridge: u32) -> Result<(), NetlinkError> {
+    let fail = |source| NetlinkError::Request {
+        action: format!("make link {index} a port of link {bridge}"),
+        source,
+    };
+    let port = LinkMessageBuilder::<LinkUnspec>::new().index(index).controller(bridge).up();
+    handle.link().set(port.build()).execute().await.map_err(fail)?;
+    set_hairpin(handle, index).await.map_err(fail)
 }
 
 async fn finish(

@@ -17,10 +17,13 @@ mod netfilter;
 pub mod netlink;
 pub mod nft;
 pub mod ports;
+mod repair;
 pub mod sandbox;
 mod sys;
+pub mod watch;
 
 pub use driver::Driver;
+pub use repair::Repair;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]

@@ -142,37 +142,43 @@ pub async fn link_names(handle: &Handle) -> Result<Vec<String>, NetlinkError> {
     Ok(names.collect())
 }
 
-/// Returns the subnets that the routes lead to, of all tables but `local`, default routes aside.
-pub async fn routes(handle: &Handle) -> Result<Vec<IpNet>, NetlinkError> {
-    let mut found = Vec::new();
+/// Returns all addresses.
+pub async fn addresses(handle: &Handle) -> Result<Vec<AddressMessage>, NetlinkError> {
+    let addresses = handle.address().get().execute().try_collect().await;
+    addresses
+        .map_err(|source| NetlinkError::Request { action: "list the addresses".to_owned(), source })
+}
+
+/// Returns all unicast routes of both families, of all tables but `local`.
+pub async fn all_routes(handle: &Handle) -> Result<Vec<RouteMessage>, NetlinkError> {
     let requests = [
         RouteMessageBuilder::<Ipv4Addr>::new().build(),
         RouteMessageBuilder::<Ipv6Addr>::new().build(),
     ];
+    let mut found = Vec::new();
     for request in requests {
         let routes: Vec<RouteMessage> =
             handle.route().get(request).execute().try_collect().await.map_err(|source| {
                 NetlinkError::Request { action: "list the routes".to_owned(), source }
             })?;
-        found.extend(
-            routes.iter().filter(|route| route.header.kind == RouteType::Unicast).filter_map(
-                |route| {
-                    let destination =
-                        route.attributes.iter().find_map(|attribute| match attribute {
-                            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                                Some(IpAddr::V4(*address))
-                            }
-                            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
-                                Some(IpAddr::V6(*address))
-                            }
-                            _ => None,
-                        });
-                    IpNet::new(destination?, route.header.destination_prefix_length).ok()
-                },
-            ),
-        );
+        found.extend(routes.into_iter().filter(|route| route.header.kind == RouteType::Unicast));
     }
     Ok(found)
+}
+
+/// Returns where a route leads; `None` for a default route.
+pub fn destination(route: &RouteMessage) -> Option<IpNet> {
+    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    });
+    IpNet::new(destination?, route.header.destination_prefix_length).ok()
+}
+
+/// Returns the subnets that the routes lead to, of all tables but `local`, default routes aside.
+pub async fn routes(handle: &Handle) -> Result<Vec<IpNet>, NetlinkError> {
+    Ok(all_routes(handle).await?.iter().filter_map(destination).collect())
 }
 
 /// Returns the index of the link of this name.

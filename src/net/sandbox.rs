@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -43,6 +44,18 @@ pub async fn create(path: &Path) -> Result<(), SandboxError> {
         drop(remove(path));
     }
     made
+}
+
+/// Pins the namespace of a process again that somebody unpinned.
+pub fn pin(path: &Path, namespace: &File) -> Result<(), SandboxError> {
+    let make = |source| SandboxError::MakePin { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(make)?;
+    }
+    File::create(path).map_err(make)?;
+    let source = format!("/proc/thread-self/fd/{}", namespace.as_raw_fd());
+    mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|errno| SandboxError::Pin { path: path.to_owned(), source: errno.into() })
 }
 
 fn unshare_and_pin(path: &Path) -> Result<(), SandboxError> {

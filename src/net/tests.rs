@@ -10,6 +10,7 @@ use super::model::{
     self, EndpointConfig, NetworkConfig, Protocol, Publication, State, SubnetConfig,
 };
 use super::netlink::{self, NetlinkError, throwaway};
+use super::nft::watch::Change;
 
 struct Machine {
     driver: Driver,
@@ -352,15 +353,16 @@ fn a_firewall_that_drops_by_policy_lets_containers_through_once_it_is_opened() {
             assert!(machine.is_closed("c", "10.91.0.2:80").await, "isolation stays");
             nft("flush chain ip filter DOCKER-USER");
             assert!(machine.is_closed("c", "10.92.0.1:8080").await);
-            assert!(!machine.driver.look_after_rules().unwrap(), "our own table is whole");
+            let others = machine.driver.look_after_rules(Change::Others);
+            assert!(!others.unwrap(), "our own table is whole");
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
             nft("flush ruleset");
-            assert!(machine.driver.look_after_rules().unwrap());
+            assert!(machine.driver.look_after_rules(Change::Ours).unwrap());
             nft(
                 "table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }",
             );
             machine.driver.publish(&machine.state).unwrap();
-            assert!(!machine.driver.look_after_rules().unwrap());
+            assert!(!machine.driver.look_after_rules(Change::Others).unwrap());
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
         }
         machine.end().await;
@@ -402,7 +404,7 @@ fn the_host_becomes_no_router_by_our_turning_forwarding_on() {
         let next = Driver::open("test", folder.path()).unwrap();
         super::nft::apply::remove("bargee-forwarding4").unwrap();
         assert!(machine.ask_from("left", "10.82.0.2:80").await.is_some(), "nothing else closes");
-        next.look_after_rules().unwrap();
+        next.look_after_rules(Change::Others).unwrap();
         assert!(machine.is_closed("left", "10.82.0.2:80").await);
         // Of two roots the last one gives it back.
         let mut other = machine.state.networks["front"].clone();

@@ -153,6 +153,18 @@ pub struct ContainerSpec {
     pub readonly_paths: Option<Vec<String>>,
 }
 
+impl ContainerSpec {
+    /// Tells whether the program is given a capability beside the profile's; `name` is without `CAP_`.
+    pub fn adds_capability(&self, name: &str) -> bool {
+        let gives = |word: &String| {
+            let word = word.to_ascii_uppercase();
+            let word = word.strip_prefix("CAP_").unwrap_or(&word);
+            word == "ALL" || word == name
+        };
+        self.privileged || self.cap_add.iter().any(gives)
+    }
+}
+
 /// Which default set of capabilities and switches applies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

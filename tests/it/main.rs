@@ -24,6 +24,7 @@ mod limits;
 mod network;
 mod oneoff;
 mod recovery;
+mod repair;
 mod servers;
 mod spec;
 mod stacks;

@@ -29,14 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What is closed answers never, so the wait for it is short.
 const IMPATIENCE: Duration = Duration::from_millis(300);
 
-struct Host {
-    folder: TempDir,
+pub(crate) struct Host {
+    pub(crate) folder: TempDir,
     engine: Option<Arc<Engine>>,
 }
 
 /// Runs a test where it may do no harm, or says why it can't.
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn on_a_host(test: impl AsyncFnOnce(&mut Host) + Send + 'static) {
+pub(crate) fn on_a_host(test: impl AsyncFnOnce(&mut Host) + Send + 'static) {
     if !rustix::process::geteuid().is_root() || !Path::new("/bin/busybox").exists() {
         eprintln!("skipped: needs root and /bin/busybox");
         return;
@@ -76,12 +76,12 @@ impl Host {
         Self { folder, engine: Some(engine) }
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         self.engine.as_ref().expect("it is open")
     }
 
     /// Ends the engine without a word, as a crash does.
-    async fn crash(&mut self) {
+    pub(crate) async fn crash(&mut self) {
         let engine = self.engine.take().map(|engine| Arc::downgrade(&engine));
         until("the old engine goes", || {
             engine.as_ref().is_some_and(|engine| engine.strong_count() == 0)
@@ -89,7 +89,12 @@ impl Host {
         .await;
     }
 
-    async fn network(&self, name: &str, change: impl FnOnce(&mut NetworkSpec)) {
+    /// Opens the next engine.
+    pub(crate) async fn open(&mut self) {
+        self.engine = Some(open(self.folder.path()).await);
+    }
+
+    pub(crate) async fn network(&self, name: &str, change: impl FnOnce(&mut NetworkSpec)) {
         let mut spec = NetworkSpec::default();
         change(&mut spec);
         let request = CreateNetwork { name: name.to_owned(), spec, stack: None };
@@ -109,17 +114,22 @@ impl Host {
         self.engine().create_container(request).await.expect("it is created").id
     }
 
-    async fn start(&self, name: &str) -> Result<(), EngineError> {
+    pub(crate) async fn start(&self, name: &str) -> Result<(), EngineError> {
         self.engine().start_container(name, By::User).await
     }
 
-    async fn stop(&self, name: &str) {
+    pub(crate) async fn stop(&self, name: &str) {
         let options = StopOptions::default();
         self.engine().stop_container(name, &options, By::User).await.expect("it stops");
     }
 
     /// Creates and starts a container on some networks.
-    async fn run(&self, name: &str, networks: &[&str], change: impl FnOnce(&mut CreateRequest)) {
+    pub(crate) async fn run(
+        &self,
+        name: &str,
+        networks: &[&str],
+        change: impl FnOnce(&mut CreateRequest),
+    ) {
         self.create(name, |request| {
             on(&mut request.spec, networks);
             change(request);
@@ -128,22 +138,22 @@ impl Host {
         self.start(name).await.expect("it starts");
     }
 
-    fn id(&self, name: &str) -> String {
+    pub(crate) fn id(&self, name: &str) -> String {
         self.engine().container(name).expect("it is there").id().to_owned()
     }
 
-    fn sandbox(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn sandbox(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join("run/netns").join(self.id(name))
     }
 
     /// Returns the first address of a container.
-    fn address(&self, name: &str) -> IpAddr {
+    pub(crate) fn address(&self, name: &str) -> IpAddr {
         let view = self.engine().view_container(name).expect("it is there");
         view.endpoints[0].addresses[0].addr()
     }
 
     /// Runs `work` inside a container's sandbox.
-    async fn inside<T: Send + 'static>(
+    pub(crate) async fn inside<T: Send + 'static>(
         &self,
         name: &str,
         work: impl FnOnce() -> T + Send + 'static,
@@ -153,7 +163,7 @@ impl Host {
     }
 
     /// Serves `word` on port 80 of a container to every client.
-    async fn serve(&self, name: &str, word: &'static str) {
+    pub(crate) async fn serve(&self, name: &str, word: &'static str) {
         let listen = || TcpListener::bind("[::]:80").expect("the container's own port");
         let listener = self.inside(name, listen).await;
         std::thread::spawn(move || {
@@ -181,7 +191,7 @@ impl Host {
         self.inside(from, move || resolve(&name)).await
     }
 
-    async fn ask_from(&self, name: &str, target: SocketAddr) -> Option<String> {
+    pub(crate) async fn ask_from(&self, name: &str, target: SocketAddr) -> Option<String> {
         self.inside(name, move || ask(target, PATIENCE)).await
     }
 
@@ -208,7 +218,7 @@ impl Host {
     }
 }
 
-async fn open(folder: &Path) -> Arc<Engine> {
+pub(crate) async fn open(folder: &Path) -> Arc<Engine> {
     let paths = Paths::new(folder.join("root"), folder.join("run"));
     let program = env!("CARGO_BIN_EXE_bargee").into();
     Engine::open_with_program(paths, Config::default(), program).await.expect("an engine")
@@ -242,7 +252,7 @@ fn on(spec: &mut ContainerSpec, networks: &[&str]) {
     spec.networks = networks.iter().map(|name| ((*name).to_owned(), Endpoint::default())).collect();
 }
 
-fn publish(spec: &mut ContainerSpec, host: u16) {
+pub(crate) fn publish(spec: &mut ContainerSpec, host: u16) {
     spec.ports.push(PortSpec {
         container: 80,
         protocol: Protocol::Tcp,
@@ -259,7 +269,7 @@ fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().expect("an address"), port)
 }
 
-fn ask(target: SocketAddr, patience: Duration) -> Option<String> {
+pub(crate) fn ask(target: SocketAddr, patience: Duration) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&target, patience).ok()?;
     stream.set_read_timeout(Some(patience)).expect("a timeout");
     let mut word = String::new();
@@ -267,7 +277,7 @@ fn ask(target: SocketAddr, patience: Duration) -> Option<String> {
     Some(word).filter(|word| !word.is_empty())
 }
 
-fn ask_host(address: &str, port: u16) -> Option<String> {
+pub(crate) fn ask_host(address: &str, port: u16) -> Option<String> {
     ask(at(address, port), PATIENCE)
 }
 
@@ -284,7 +294,7 @@ fn ask_datagram(target: SocketAddr, question: &str, patience: Duration) -> Optio
 }
 
 /// Asks the resolver of this sandbox for IPv4 addresses (RFC 1035).
-fn resolve(name: &str) -> Vec<IpAddr> {
+pub(crate) fn resolve(name: &str) -> Vec<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -301,7 +311,7 @@ fn resolve(name: &str) -> Vec<IpAddr> {
     records.map(|record| IpAddr::from([record[12], record[13], record[14], record[15]])).collect()
 }
 
-async fn until(what: &str, mut met: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut met: impl FnMut() -> bool) {
     let start = Instant::now();
     while !met() {
         assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
@@ -439,7 +449,7 @@ fn traffic_and_names_go_on_while_the_engine_is_gone_and_after_it_is_back() {
         let resolved = netlink::inside(&sandbox, async || Ok::<_, NetlinkError>(resolve("aa")));
         assert_eq!(resolved.await.expect("a sandbox"), [address]);
         let netd = std::fs::read_to_string(host.folder.path().join("run/netd/netd.pid"));
-        host.engine = Some(open(host.folder.path()).await);
+        host.open().await;
         let again = std::fs::read_to_string(host.folder.path().join("run/netd/netd.pid"));
         assert_eq!(netd.expect("a record"), again.expect("a record"), "netd is reused");
         assert_eq!(ask_host("127.0.0.1", 8080).as_deref(), Some("aa"));

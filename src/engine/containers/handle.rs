@@ -28,7 +28,7 @@ pub struct Handle {
     /// Held while a verb changes the container: one at a time, others wait.
     pub(crate) verb: Arc<tokio::sync::Mutex<()>>,
     /// Held while a start or an exit is told, so that their events come in order. Never held for a verb's whole time.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(crate) turn: tokio::sync::Mutex<()>,
     /// The control connection to its shim, while there is one.
     pub(crate) shim: std::sync::Mutex<Option<Arc<crate::engine::containers::shim::Shim>>>,
 }

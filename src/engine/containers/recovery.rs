@@ -123,6 +123,7 @@ impl Engine {
                 self.change(handle, Durability::Process, |row| row.phase = phase)?;
                 self.publish_container(handle).await?;
                 self.watch_health(handle);
+                self.watch_mounts(handle);
                 Ok(())
             }
             Some(ShimState::Exited(exit)) if exit.incarnation > known => {
@@ -160,6 +161,7 @@ impl Engine {
         self.publish_container(handle).await?;
         self.announce(&handle.row(), "start", &[]);
         self.watch_health(handle);
+        self.watch_mounts(handle);
         Ok(())
     }
 

@@ -144,15 +144,19 @@ impl Engine {
     }
 
     /// Leads the default routes through the network that has them now.
-    async fn route(&self, row: &Container) -> Result<(), EngineError> {
+    pub(super) async fn route(&self, row: &Container) -> Result<(), EngineError> {
+        Ok(self.networks.driver.route(&row.id, &self.gateways(row)).await?)
+    }
+
+    /// Returns the gateways of a container's default routes.
+    pub(super) fn gateways(&self, row: &Container) -> Vec<IpAddr> {
         let rows = self.networks.rows();
         let first = live::memberships(row).into_iter().next();
         let network = first.and_then(|(name, _)| live::find(&rows, name));
-        let gateways: Vec<IpAddr> = match network.filter(|network| !network.spec.internal) {
+        match network.filter(|network| !network.spec.internal) {
             Some(network) => network.subnets.iter().map(|one| one.gateway).collect(),
             None => Vec::new(),
-        };
-        Ok(self.networks.driver.route(&row.id, &gateways).await?)
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod open;
 mod ports;
 mod publish;
 mod purge;
+mod repair;
 mod reserve;
 mod resolver;
 mod rows;

@@ -120,7 +120,10 @@ impl Engine {
 
     fn find_live(&self, row: Container) -> Result<Option<Live>, EngineError> {
         let path = self.networks.driver.sandbox_path(&row.id);
-        if !live::has_endpoints(&row) || !crate::net::sandbox::is_pinned(&path) {
+        let is_pinned = || {
+            Ok::<_, EngineError>(self.networks.driver.is_pinned(&row.id) || self.pin_again(&row)?)
+        };
+        if !live::has_endpoints(&row) || !is_pinned()? {
             return Ok(None);
         }
         let sandbox = Sandbox::at(&path, self.upstreams(&row))

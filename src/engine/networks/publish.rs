@@ -16,7 +16,6 @@ use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::net::model::{Publication, State};
 use crate::net::netd::{NetdState, Refused};
-use crate::net::nft::watch::Watch;
 
 /// What was published last.
 #[derive(Debug, Default)]
@@ -24,6 +23,13 @@ pub(super) struct Published {
     /// Changes that are done, of those in [`Networks::asked`].
     done: u64,
     netd: Option<NetdState>,
+}
+
+impl Published {
+    /// Has netd told again what it was told last.
+    pub(super) fn forget_netd(&mut self) {
+        self.netd = None;
+    }
 }
 
 impl Engine {
@@ -102,7 +108,7 @@ impl Engine {
 
     /// Repairs rules that somebody else's changes removed, and opens firewalls that came later, until the engine goes.
     pub(super) fn watch_rules(self: &Arc<Self>) {
-        let mut watch = match Watch::open() {
+        let mut watch = match self.networks.driver.watch_rules() {
             Ok(watch) => watch,
             Err(error) => {
                 tracing::warn!(%error, "changes of packet rules go unnoticed");
@@ -111,9 +117,9 @@ impl Engine {
         };
         let engine = Arc::downgrade(self);
         tokio::spawn(async move {
-            while let Ok(()) = watch.next().await {
+            while let Ok(change) = watch.next().await {
                 let Some(engine) = engine.upgrade() else { return };
-                match engine.networks.driver.look_after_rules() {
+                match engine.networks.driver.look_after_rules(change) {
                     Ok(false) => {}
                     Ok(true) => engine.refresh_soon(),
                     Err(error) => {

@@ -92,6 +92,7 @@ impl Engine {
         }
         self.announce(&handle.row(), "start", &[]);
         self.watch_health(handle);
+        self.watch_mounts(handle);
         Ok(())
     }
 

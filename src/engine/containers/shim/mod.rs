@@ -235,7 +235,7 @@ async fn status_of(stream: &mut UnixStream) -> io::Result<Status> {
 }
 
 /// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and parentheses, proc_pid_stat(5).
-pub(super) fn start_time(pid: i32) -> io::Result<u64> {
+pub(in crate::engine) fn start_time(pid: i32) -> io::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let field = after_name.split_whitespace().nth(19).and_then(|field| field.parse().ok());
