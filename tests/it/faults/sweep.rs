@@ -37,7 +37,8 @@ impl Bench {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed) + std::process::id() as usize * 16;
         let (high, low) = (number / 16 % 200 + 20, number % 16 * 16);
-        let pools = format!("[network]\npools = [{{ base = \"10.{high}.{low}.0/20\", size = 24 }}]\n");
+        let pools =
+            format!("[network]\npools = [{{ base = \"10.{high}.{low}.0/20\", size = 24 }}]\n");
         let mut engine = Engine::with_config(&pools);
         engine.load_busybox("busybox");
         engine.stop();
@@ -118,7 +119,8 @@ impl Sweep {
             Ok(()) => *bench = Some(own),
             Err(wrong) => {
                 let name = label(scenario, variant, number);
-                let point = round.hit.as_ref().map(|point| format!("{} {}", point.role, point.text));
+                let point =
+                    round.hit.as_ref().map(|point| format!("{} {}", point.role, point.text));
                 let text = format!(
                     "FAULTS={name} at {}: {wrong}\n{}",
                     point.unwrap_or_else(|| "no call".to_owned()),
@@ -198,7 +200,7 @@ fn a_fault_at_any_moment_leaves_nothing_behind() {
     let mut bench = Some(Bench::new());
     if let Some((scenario, variant, number)) = asked() {
         sweep.try_one(&mut bench, scenario, variant, number);
-        drop(bench.map(Bench::end));
+        bench.into_iter().for_each(Bench::end);
         return sweep.end();
     }
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -218,7 +220,7 @@ fn a_fault_at_any_moment_leaves_nothing_behind() {
             *most = counted.max(*most);
         }
     }
-    drop(bench.map(Bench::end));
+    bench.into_iter().for_each(Bench::end);
     sweep.end();
 }
 
@@ -229,7 +231,8 @@ fn faults_at_every_moment_leave_nothing_behind() {
     if !can_inject() {
         return;
     }
-    let (from, step) = (number_of("FAULTS_FROM").unwrap_or(0), number_of("FAULTS_STEP").unwrap_or(1));
+    let (from, step) =
+        (number_of("FAULTS_FROM").unwrap_or(0), number_of("FAULTS_STEP").unwrap_or(1));
     let only = std::env::var("FAULTS_ONLY").unwrap_or_default();
     let workers = number_of("FAULTS_WORKERS").unwrap_or(3);
     let sweep = Sweep::default();
@@ -245,7 +248,7 @@ fn faults_at_every_moment_leave_nothing_behind() {
                 let number = next.fetch_add(step, Ordering::Relaxed);
                 if sweep.try_one(&mut bench, scenario, variant, number).is_none() {
                     eprintln!("{} is behind the last call", label(scenario, variant, number));
-                    return drop(bench.map(Bench::end));
+                    return bench.into_iter().for_each(Bench::end);
                 }
             }
         };
