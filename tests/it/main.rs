@@ -8,6 +8,7 @@ mod api;
 mod check;
 mod cli;
 mod clients;
+mod coexistence;
 mod compose;
 mod config;
 mod containers;
