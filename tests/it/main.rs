@@ -5,6 +5,7 @@
 #![expect(unreachable_pub, reason = "the helpers have no crate around them")]
 
 mod api;
+mod chaos;
 mod check;
 mod cli;
 mod clients;
