@@ -13,6 +13,7 @@ mod compose;
 mod config;
 mod containers;
 mod copy;
+mod crash;
 mod display;
 mod files;
 mod foreground;

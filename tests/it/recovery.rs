@@ -53,7 +53,7 @@ fn get(port: u16) -> Option<String> {
     answer.contains("well").then_some(answer)
 }
 
-fn signal(pid: i64, signal: Signal) {
+pub(crate) fn signal(pid: i64, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
     kill_process(pid, signal).expect("it runs");
 }
