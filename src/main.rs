@@ -24,10 +24,7 @@ fn main() -> ExitCode {
         Some("__hello") => images::hello::serve(),
         Some("__netd") => net_state(arguments)
             .map_or(ExitCode::from(USAGE), |state| cli::service(net::netd::run(&state))),
-        _ => {
-            process::prepare_command();
-            cli::main()
-        }
+        _ => cli::main(),
     }
 }
 

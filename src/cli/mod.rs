@@ -14,6 +14,7 @@ mod place;
 mod session;
 mod stack;
 pub mod stack_files;
+mod sys;
 mod terminal;
 mod verb;
 mod verbs;

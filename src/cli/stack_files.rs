@@ -32,6 +32,9 @@ const NAMES: &[(&str, &str)] = &[
 /// Holds the stack's name in every file of it.
 const NAME_VARIABLE: &str = "COMPOSE_PROJECT_NAME";
 
+/// From how many bytes of text on a stack is large: what is made of it takes some hundred times as much memory.
+const LARGE: usize = 64 << 10;
+
 /// Largest file that is read as a part of a stack, in bytes.
 const MAX_FILE: u64 = 8 << 20;
 
@@ -120,6 +123,9 @@ pub fn read(
         let text =
             read_text(path).map_err(|source| StackError::Read { path: path.clone(), source })?;
         inputs.push(Input { path: path.to_string_lossy().into_owned(), text });
+    }
+    if inputs.iter().map(|input| input.text.len()).sum::<usize>() > LARGE {
+        super::sys::expect_much_memory();
     }
     let disk = Disk;
     let mut loaded = load::load(&inputs, &environment, &disk);

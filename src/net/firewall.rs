@@ -1,138 +1,201 @@
-//! Other people's firewalls: accept rules for our bridges in their forward chains.
+//! Other people's firewalls: rules of ours as guests in their chains.
 //!
-//! An accept of ours never beats the drop of another table's forward hook; a rule in its own chain does. The `filter`
-//! tables of iptables-nft are opened, in `DOCKER-USER`, which dockerd keeps for others, else in `FORWARD`. What our
-//! own table closes stays closed: every base chain has to accept.
+//! An accept of ours never beats the drop of another table's forward hook; a rule in its own chain does. So our bridges
+//! are let through in `DOCKER-USER`, which docker keeps for its users' rules, else in iptables' `FORWARD`, and in every
+//! other base chain on the forward hook that drops or rejects whatever nobody lets through, such as firewalld's. The
+//! guests stand behind the rules that look at packets and before the first that takes all: what a user closed by a rule
+//! of its own stays closed, and so does what our own table closes, as every base chain has to accept.
 //!
-//! Tables of iptables-legacy lie elsewhere in the kernel and are not touched, nor is firewalld's table.
+//! The other way round, where forwarding is on by our doing (see `forwarding`), what concerns no bridge is closed by the
+//! last rule of `FORWARD`, so that whatever its other rules let through passes: containers of a docker that was started
+//! after us, as its own policy of drop would let them.
 
 use std::collections::BTreeSet;
 use std::io;
 
-use rtnetlink::sys::Socket;
-
-use super::netfilter::{self, ACKNOWLEDGE, DUMP, REQUEST, attributes_of, message, padded, receive};
+use super::hooks::{self, Chain, Hook, Rule};
+use super::netfilter::Family;
 use super::nft::apply::{self, ApplyError};
 use super::nft::encode::{self, GuestRule, Place};
 use super::nft::ruleset::{Expression, Meta};
 
-const TABLE: &str = "filter";
-/// The one that is used comes first.
-const CHAINS: [&str; 2] = ["DOCKER-USER", "FORWARD"];
-/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-const FAMILIES: [u8; 2] = [2, 10];
-/// `NFPROTO_INET`.
-const FAMILY_INET: u8 = 1;
-/// `NFT_MSG_GETCHAIN` and `NFT_MSG_GETRULE` of the subsystem `NFNL_SUBSYS_NFTABLES`.
-const GET_CHAIN: u16 = 10 << 8 | 4;
-const GET_RULE: u16 = 10 << 8 | 7;
-
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
-    #[error("cannot read chain {chain} of the firewall")]
-    Read { chain: &'static str, source: io::Error },
-    #[error("cannot open the firewall for our bridges")]
-    Change(#[from] ApplyError),
+    #[error("cannot read the chains of other firewalls")]
+    Read { source: io::Error },
+    #[error("cannot read table {table} of packet rules")]
+    Own { table: &'static str, source: io::Error },
+    #[error("cannot open the firewall in table {table} for containers")]
+    Change { table: String, source: ApplyError },
 }
 
-/// Which bridges are let through, and whose rules they are.
+/// What others' chains are to do for a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opening {
+pub(super) struct Wish {
     /// Begins the comment of each rule.
-    pub owner: String,
-    pub bridges: BTreeSet<Bridges>,
+    pub(super) owner: String,
+    /// What is let through. Nothing takes all rules of the owner away.
+    pub(super) bridges: BTreeSet<Bridges>,
+    /// The families in which everything else is closed, a wish that all roots share.
+    pub(super) closed: BTreeSet<Family>,
 }
 
 /// A pattern of device names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Bridges {
+pub(super) enum Bridges {
     Named(String),
     StartingWith(String),
 }
 
-/// Makes the rules of `opening`'s owner in all chains those of `opening`; no bridges remove them.
-pub fn open(opening: &Opening) -> Result<(), FirewallError> {
-    for family in FAMILIES {
-        let mut chains = Vec::new();
-        for chain in CHAINS {
-            let read = |source| FirewallError::Read { chain, source };
-            if exists(family, chain).map_err(read)? {
-                chains.push((chain, rules(family, TABLE, chain).map_err(read)?));
+/// How often a chain that changes under our hands is looked at again.
+const ATTEMPTS: usize = 5;
+
+/// What became of a wish.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// The families that others' chains close, so that we need not.
+    pub(super) closed: BTreeSet<Family>,
+    /// The first chain that could not be changed; the others are.
+    pub(super) outcome: Result<(), FirewallError>,
+}
+
+/// Makes the guests those of the wish.
+pub(super) fn settle(wish: &Wish) -> Result<Settled, FirewallError> {
+    let mut settled = settle_once(wish)?;
+    for _ in 1..ATTEMPTS {
+        match &settled.outcome {
+            // A chain or a rule beside ours went meanwhile.
+            Err(FirewallError::Change { source: ApplyError::Refused { source, .. }, .. })
+                if source.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                settled = settle_once(wish)?;
             }
-        }
-        let (delete, add) = changes(opening, &chains);
-        if !delete.is_empty() || !add.is_empty() {
-            apply::send(TABLE, &encode::change_guests(family, TABLE, &delete, &add))?;
+            _ => break,
         }
     }
-    Ok(())
+    Ok(settled)
 }
 
-/// Tells whether a table of ours still has its rules: somebody may have flushed it.
-pub(super) fn has_rules(table: &str) -> Result<bool, FirewallError> {
-    let chain = "forward";
-    let found = rules(FAMILY_INET, table, chain);
-    Ok(!found.map_err(|source| FirewallError::Read { chain, source })?.is_empty())
+fn settle_once(wish: &Wish) -> Result<Settled, FirewallError> {
+    let hooks = hooks::on_forward().map_err(|source| FirewallError::Read { source })?;
+    let mut settled = Settled { closed: BTreeSet::new(), outcome: Ok(()) };
+    for hook in &hooks {
+        let (delete, add) = changes(wish, hook);
+        let changed = if delete.is_empty() && add.is_empty() {
+            Ok(())
+        } else {
+            let batch = encode::change_guests(hook.family, &hook.table, &delete, &add);
+            apply::send(&hook.table, &batch)
+        };
+        if changed.is_ok() || hook.closes(is_closing) {
+            let seen = Family::ALL.into_iter().filter(|family| closes(hook, *family));
+            settled.closed.extend(seen);
+        }
+        let table = hook.table.clone();
+        let changed = changed.map_err(|source| FirewallError::Change { table, source });
+        settled.outcome = settled.outcome.and(changed);
+    }
+    Ok(settled)
 }
 
-/// A rule as it is found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Found {
-    handle: u64,
-    user_data: Vec<u8>,
-    /// Whether it looks at nothing and only counts or decides.
-    is_unconditional: bool,
+/// Has iptables' chains close by their policy what our last rule there closed, as dockerd does where it turns
+/// forwarding on. Tells whether some chain of others closes the family.
+pub(super) fn close_for_good(family: Family) -> Result<bool, FirewallError> {
+    let hooks = hooks::on_forward().map_err(|source| FirewallError::Read { source })?;
+    for hook in hooks.iter().filter(|hook| hook.is_iptables() && hook.sees(family)) {
+        if !hook.closes(is_closing) {
+            let batch = encode::drop_by_policy(hook.family, &hook.table, &hook.chain.name);
+            apply::send(&hook.table, &batch)
+                .map_err(|source| FirewallError::Change { table: hook.table.clone(), source })?;
+        }
+    }
+    Ok(hooks.iter().any(|hook| closes(hook, family)))
 }
+
+/// Whether the chain closes the family, be it by our last rule there.
+fn closes(hook: &Hook, family: Family) -> bool {
+    hook.sees(family) && (hook.is_iptables() || hook.closes(|_| false))
+}
+
+/// Tells whether a rule is the one that closes what concerns no bridge of any root.
+fn is_closing(rule: &Rule) -> bool {
+    Family::ALL.iter().any(|family| rule.user_data == encode::comment(&closing_comment(*family)))
+}
+
+fn closing_comment(family: Family) -> String {
+    let word = match family {
+        Family::V4 => "ip_forward",
+        Family::V6 => "IPv6 forwarding",
+    };
+    format!("bargee: closed because bargee turned {word} on")
+}
+
+type Changes = (Vec<(String, u64)>, Vec<GuestRule>);
 
 /// Returns the rules to delete and to add. Pure.
-fn changes(
-    opening: &Opening,
-    chains: &[(&'static str, Vec<Found>)],
-) -> (Vec<(&'static str, u64)>, Vec<GuestRule>) {
+fn changes(wish: &Wish, hook: &Hook) -> Changes {
+    let family = Family::ALL.into_iter().find(|family| hook.is_iptables() && hook.sees(*family));
     let (mut delete, mut add) = (Vec::new(), Vec::new());
-    let mark = encode::comment(&format!("{} ", opening.owner));
-    // Without the length before it and the NUL behind.
-    let mark = &mark[2..mark.len() - 1];
-    for (number, (chain, found)) in chains.iter().enumerate() {
-        let wanted = if number == 0 { guests(opening, chain, found) } else { Vec::new() };
-        let ours = || {
-            let text =
-                |rule: &Found| rule.user_data.get(2..).is_some_and(|text| text.starts_with(mark));
-            found.iter().filter(move |rule| text(rule))
+    let old: Vec<&Rule> = hook.chain.rules.iter().filter(|rule| is_closing(rule)).collect();
+    let closing = family.filter(|family| wish.closed.contains(family) && !hook.closes(is_closing));
+    // Rules that were appended after it would never be reached.
+    let last = hook.chain.rules.last();
+    let stays = closing.is_some() && old.len() == 1 && last == old.first().copied();
+    let is_open = hook.is_iptables() || hook.closes(|_| false);
+    let place = hook.docker_user.as_ref().unwrap_or(&hook.chain);
+    for chain in [Some(&hook.chain), hook.docker_user.as_ref()].into_iter().flatten() {
+        let wanted = match is_open && chain.name == place.name {
+            true => guests(wish, chain, stays),
+            false => Vec::new(),
         };
-        let marks = |rules: &mut dyn Iterator<Item = Vec<u8>>| rules.collect::<BTreeSet<_>>();
-        let has = marks(&mut ours().map(|rule| rule.user_data.clone()));
-        if has != marks(&mut wanted.iter().map(|rule| encode::comment(&rule.comment))) {
-            delete.extend(ours().map(|rule| (*chain, rule.handle)));
+        let ours = || chain.rules.iter().filter(|rule| belongs_to(&wish.owner, rule));
+        let has: BTreeSet<Vec<u8>> = ours().map(|rule| rule.user_data.clone()).collect();
+        if has != wanted.iter().map(|rule| encode::comment(&rule.comment)).collect() {
+            delete.extend(ours().map(|rule| (chain.name.clone(), rule.handle)));
             add.extend(wanted);
         }
+    }
+    if !stays {
+        delete.extend(old.iter().map(|rule| (hook.chain.name.clone(), rule.handle)));
+        add.extend(closing.map(|family| GuestRule {
+            chain: hook.chain.name.clone(),
+            // Nothing but what iptables(8) knows: with anything else in its table it lists nothing at all.
+            expressions: vec![Expression::Drop],
+            comment: closing_comment(family),
+            place: Place::Last,
+        }));
     }
     (delete, add)
 }
 
-/// What the user put into DOCKER-USER goes first, though not the RETURN that dockerd ends it with. In FORWARD we are
-/// first, as docker is: it may end with a rule that rejects the rest.
-fn guests(opening: &Opening, chain: &'static str, found: &[Found]) -> Vec<GuestRule> {
-    let place = match (chain, found.last()) {
-        ("FORWARD", _) => Place::First,
-        (_, Some(last)) if last.is_unconditional => Place::Before(last.handle),
-        _ => Place::Last,
-    };
+fn belongs_to(owner: &str, rule: &Rule) -> bool {
+    let mark = encode::comment(&format!("{owner} "));
+    // Without the length before it and the NUL behind.
+    let mark = &mark[2..mark.len() - 1];
+    rule.user_data.get(2..).is_some_and(|text| text.starts_with(mark))
+}
+
+/// Returns the rules that let the bridges through. `closing_stays` says that our last rule of this chain is not made
+/// anew.
+fn guests(wish: &Wish, chain: &Chain, closing_stays: bool) -> Vec<GuestRule> {
+    let stops = |rule: &&Rule| rule.is_unconditional && (closing_stays || !is_closing(rule));
+    let place = chain.rules.iter().find(stops);
+    let place = place.map_or(Place::Last, |rule| Place::Before(rule.handle));
     let directions = [(Meta::InputName, "from"), (Meta::OutputName, "to")];
-    let rules = opening.bridges.iter().flat_map(|bridges| {
+    let rules = wish.bridges.iter().flat_map(|bridges| {
         directions.map(|(key, word)| {
             let (value, name) = match bridges {
                 Bridges::Named(name) => ([name.as_bytes(), &[0]].concat(), name.clone()),
                 Bridges::StartingWith(name) => (name.as_bytes().to_vec(), format!("{name}*")),
             };
             GuestRule {
-                chain,
+                chain: chain.name.clone(),
                 expressions: vec![
                     Expression::Meta { key, to: 0 },
                     Expression::Equal { register: 0, value },
                     Expression::Accept,
                 ],
-                comment: format!("{} {word} {name}", opening.owner),
+                comment: format!("{} {word} {name}", wish.owner),
                 place,
             }
         })
@@ -140,86 +203,110 @@ fn guests(opening: &Opening, chain: &'static str, found: &[Found]) -> Vec<GuestR
     rules.collect()
 }
 
-fn exists(family: u8, chain: &str) -> io::Result<bool> {
-    let socket = netfilter::open()?;
-    let wanted = [attribute(1, TABLE), attribute(3, chain)].concat();
-    netfilter::send(&socket, &message(GET_CHAIN, REQUEST | ACKNOWLEDGE, family, &wanted))?;
-    match receive(&socket, |_, _| ()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn rules(family: u8, table: &str, chain: &str) -> io::Result<Vec<Found>> {
-    let socket: Socket = netfilter::open()?;
-    let wanted = [attribute(1, table), attribute(2, chain)].concat();
-    netfilter::send(&socket, &message(GET_RULE, REQUEST | DUMP, family, &wanted))?;
-    let mut found = Vec::new();
-    receive(&socket, |_, body| {
-        let mut rule = Found::default();
-        for (kind, value, _) in attributes_of(body) {
-            match (kind, <[u8; 8]>::try_from(value)) {
-                (3, Ok(handle)) => rule.handle = u64::from_be_bytes(handle),
-                (4, _) => rule.is_unconditional = is_unconditional(value),
-                (7, _) => rule.user_data = value.to_vec(),
-                _ => {}
-            }
-        }
-        found.push(rule);
-    })?;
-    Ok(found)
-}
-
-/// Reads a list of expressions, each with its name first.
-fn is_unconditional(expressions: &[u8]) -> bool {
-    let names = attributes_of(expressions)
-        .flat_map(|(_, expression, _)| attributes_of(expression).filter(|(kind, ..)| *kind == 1));
-    names.into_iter().all(|(_, name, _)| matches!(name, b"counter\0" | b"immediate\0"))
-}
-
-/// A text attribute (netlink(7)).
-fn attribute(kind: u16, text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len() + 5).expect("names of tables and chains are short");
-    let whole = [&length.to_ne_bytes(), &kind.to_ne_bytes(), text.as_bytes(), &[0]].concat();
-    padded(&whole)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::hooks::End;
 
-    fn opening(bridges: &[Bridges]) -> Opening {
-        Opening { owner: "bargee-t".to_owned(), bridges: bridges.iter().cloned().collect() }
+    fn wish(bridges: &[Bridges], closed: &[Family]) -> Wish {
+        Wish {
+            owner: "bargee-t".to_owned(),
+            bridges: bridges.iter().cloned().collect(),
+            closed: closed.iter().copied().collect(),
+        }
     }
 
-    fn found(handle: u64, comment: &str, is_unconditional: bool) -> Found {
-        Found { handle, user_data: encode::comment(comment), is_unconditional }
+    fn rule(handle: u64, comment: &str, end: Option<End>) -> Rule {
+        let is_unconditional = end.is_some();
+        let end = end.unwrap_or_default();
+        Rule { handle, user_data: encode::comment(comment), is_unconditional, end }
+    }
+
+    fn forward(rules: Vec<Rule>) -> Hook {
+        Hook {
+            family: Family::V4.number(),
+            table: "filter".to_owned(),
+            chain: Chain { name: "FORWARD".to_owned(), rules },
+            drops_by_policy: false,
+            docker_user: None,
+        }
+    }
+
+    fn docker(user: Vec<Rule>) -> Hook {
+        let jump = rule(1, "", Some(End::Jump("DOCKER-USER".to_owned())));
+        let user = Chain { name: "DOCKER-USER".to_owned(), rules: user };
+        Hook { docker_user: Some(user), ..forward(vec![jump]) }
+    }
+
+    fn places(changes: &Changes) -> Vec<(&str, Place)> {
+        changes.1.iter().map(|rule| (rule.chain.as_str(), rule.place)).collect()
+    }
+
+    fn bridges() -> [Bridges; 1] {
+        [Bridges::StartingWith("bbt".to_owned())]
     }
 
     #[test]
-    fn rules_stand_before_the_return_that_ends_the_users_chain() {
-        let wanted = opening(&[Bridges::StartingWith("bbt".to_owned())]);
-        let chains = |user: Vec<Found>| vec![("DOCKER-USER", user), ("FORWARD", Vec::new())];
-        let (delete, add) =
-            changes(&wanted, &chains(vec![found(3, "", false), found(4, "", true)]));
-        assert!(delete.is_empty());
-        let places: Vec<_> = add.iter().map(|rule| (rule.chain, rule.place)).collect();
-        assert_eq!(places, [("DOCKER-USER", Place::Before(4)); 2]);
-        let (_, add) = changes(&wanted, &chains(Vec::new()));
-        assert_eq!(add[0].place, Place::Last);
-        let (_, add) = changes(&wanted, &[("FORWARD", vec![found(9, "", true)])]);
-        assert_eq!((add[0].chain, add[0].place), ("FORWARD", Place::First));
+    fn guests_stand_behind_what_looks_at_packets_and_before_what_takes_all() {
+        let wanted = wish(&bridges(), &[]);
+        let user = vec![rule(3, "", None), rule(4, "", Some(End::Open))];
+        let found = changes(&wanted, &docker(user));
+        assert!(found.0.is_empty());
+        assert_eq!(places(&found), [("DOCKER-USER", Place::Before(4)); 2]);
+        assert_eq!(
+            places(&changes(&wanted, &docker(Vec::new()))),
+            [("DOCKER-USER", Place::Last); 2]
+        );
+        let rejects = forward(vec![rule(8, "", None), rule(9, "", Some(End::Closed))]);
+        assert_eq!(places(&changes(&wanted, &rejects)), [("FORWARD", Place::Before(9)); 2]);
+    }
+
+    #[test]
+    fn a_chain_of_nobody_known_is_opened_only_if_it_closes() {
+        let wanted = wish(&bridges(), &[Family::V4]);
+        let mut hook = Hook { table: "mine".to_owned(), ..forward(vec![rule(8, "", None)]) };
+        assert_eq!(changes(&wanted, &hook), Changes::default());
+        assert!(!closes(&hook, Family::V4));
+        hook.drops_by_policy = true;
+        assert_eq!(places(&changes(&wanted, &hook)), [("FORWARD", Place::Last); 2]);
+        assert!(closes(&hook, Family::V4) && !closes(&hook, Family::V6));
     }
 
     #[test]
     fn only_rules_of_the_owner_go_and_those_that_fit_stay() {
-        let wanted = opening(&[Bridges::Named("br7".to_owned())]);
-        let ours = [found(1, "bargee-t from br7", false), found(2, "bargee-t to br7", false)];
-        let others = found(5, "bargee-tt from x", false);
-        let chain = [ours.as_slice(), &[others]].concat();
-        assert_eq!(changes(&wanted, &[("FORWARD", chain.clone())]), (Vec::new(), Vec::new()));
-        let (delete, add) = changes(&opening(&[]), &[("FORWARD", chain)]);
-        assert_eq!((delete, add.len()), (vec![("FORWARD", 1), ("FORWARD", 2)], 0));
+        let wanted = wish(&[Bridges::Named("br7".to_owned())], &[]);
+        let ours = [rule(1, "bargee-t from br7", None), rule(2, "bargee-t to br7", None)];
+        let chain = [ours.as_slice(), &[rule(5, "bargee-tt from x", None)]].concat();
+        assert_eq!(changes(&wanted, &forward(chain.clone())), Changes::default());
+        let (delete, add) = changes(&wish(&[], &[]), &forward(chain));
+        let forward = "FORWARD".to_owned();
+        assert_eq!((delete, add.len()), (vec![(forward.clone(), 1), (forward, 2)], 0));
+    }
+
+    #[test]
+    fn what_closes_the_rest_is_one_rule_and_the_last() {
+        let closing = |handle| rule(handle, &closing_comment(Family::V4), Some(End::Closed));
+        let wanted = wish(&[], &[Family::V4]);
+        assert_eq!(
+            changes(&wanted, &forward(vec![rule(1, "", None), closing(2)])),
+            Changes::default()
+        );
+        let found = changes(&wanted, &forward(vec![closing(2), rule(3, "", None)]));
+        assert_eq!(found.0, [("FORWARD".to_owned(), 2)]);
+        assert_eq!(places(&found), [("FORWARD", Place::Last)]);
+        let found = changes(&wanted, &forward(vec![closing(2), closing(3)]));
+        assert_eq!((found.0.len(), found.1.len()), (2, 1));
+        // A firewall that closes by itself needs no help, and neither does a family that we left alone.
+        let mut strict = forward(vec![closing(2)]);
+        strict.drops_by_policy = true;
+        assert_eq!((changes(&wanted, &strict).0.len(), changes(&wanted, &strict).1.len()), (1, 0));
+        let found = changes(&wish(&[], &[Family::V6]), &forward(vec![closing(2)]));
+        assert_eq!((found.0.len(), found.1.len()), (1, 0));
+        // Our accepts stand before it, wherever it goes.
+        let both = wish(&bridges(), &[Family::V4]);
+        let found = changes(&both, &forward(vec![closing(2)]));
+        assert_eq!(places(&found), [("FORWARD", Place::Before(2)); 2]);
+        let found = changes(&both, &forward(vec![closing(2), rule(3, "", None)]));
+        assert_eq!(places(&found), [("FORWARD", Place::Last); 3]);
     }
 }

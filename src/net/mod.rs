@@ -9,6 +9,7 @@ pub mod driver;
 pub mod endpoint;
 pub mod firewall;
 mod forwarding;
+mod hooks;
 pub mod hosts;
 pub mod model;
 pub mod names;

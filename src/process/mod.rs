@@ -38,11 +38,6 @@ pub enum ProcessError {
     Crashes { times: usize, log: std::path::PathBuf },
 }
 
-/// Makes ready for a command, which lives for a moment. Before any thread exists.
-pub fn prepare_command() {
-    sys::keep_freed_memory();
-}
-
 impl ProcessError {
     fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();

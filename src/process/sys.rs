@@ -64,13 +64,3 @@ pub(super) fn use_few_arenas() {
         libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }
-
-/// Has glibc keep what is freed instead of giving it back to the kernel, and ask for more at a time: mallopt(3). For a
-/// command, which ends soon: a big stack's tree is made and freed several times over, each time with new page faults.
-pub(super) fn keep_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    for (parameter, bytes) in [(libc::M_TRIM_THRESHOLD, 1 << 30), (libc::M_TOP_PAD, 16 << 20)] {
-        // SAFETY: called before any thread exists.
-        unsafe { libc::mallopt(parameter, bytes) };
-    }
-}

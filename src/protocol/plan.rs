@@ -10,6 +10,7 @@ pub struct PlanReport {
     /// What must be mended before any step may run.
     pub problems: Vec<String>,
     pub warnings: Vec<String>,
+    /// A line for each step with those that it follows; empty unless [`super::ApplyOptions::detail`] asked for it.
     pub text: String,
 }
 

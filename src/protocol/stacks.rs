@@ -1,6 +1,7 @@
 //! Requests about stacks and what is told of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,8 @@ pub struct Version {
 /// A stack as the command line read it: everything that a boot without this user needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
-    pub stack: Stack,
+    /// Shared with whoever submits it: it is large.
+    pub stack: Arc<Stack>,
     /// The files, as they were.
     pub sources: Vec<SourceText>,
     /// Values of the variables that the files used.

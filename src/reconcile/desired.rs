@@ -1,6 +1,7 @@
 //! A stack with every name, image and default settled: what the planner compares with the machine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,8 @@ pub struct Desired {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DesiredService {
     pub name: ServiceName,
-    pub replicas: Vec<DesiredReplica>,
+    /// Shared with the steps that make them: a specification is large.
+    pub replicas: Vec<Arc<DesiredReplica>>,
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     pub pull_policy: PullPolicy,
     pub update: UpdateConfig,

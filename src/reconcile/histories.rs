@@ -30,7 +30,7 @@ pub(super) fn service(text: &str) -> Service {
     };
     Service {
         name: name(text),
-        container,
+        container: Box::new(container),
         container_name: None,
         replicas: 1,
         pull_policy: Default::default(),

@@ -1,5 +1,6 @@
 //! The one door to effects, and the steps that go through it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -50,7 +51,7 @@ pub enum Step {
     /// Creates under `name`, which is a temporary one while the old container still has the real one.
     CreateContainer {
         name: String,
-        replica: Box<DesiredReplica>,
+        replica: Arc<DesiredReplica>,
     },
     StartContainer {
         id: String,

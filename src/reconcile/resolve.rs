@@ -1,6 +1,7 @@
 //! From a stack to what is wanted of this machine: names, labels, and the hash that forces a re-creation.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -55,7 +56,7 @@ impl Desired {
         aliases: OneoffAliases,
     ) {
         let mut oneoff = resolve_service(stack, service, images);
-        for replica in &mut oneoff.replicas {
+        for replica in oneoff.replicas.iter_mut().map(Arc::make_mut) {
             replica.oneoff = true;
             replica.spec.labels.insert(format!("{LABELS}oneoff"), "True".to_owned());
             if aliases == OneoffAliases::None {
@@ -111,7 +112,7 @@ fn resolve_service(
         // Compose counts a container to a project only if it has one. Ours is no hash of compose's: those differ
         // from version to version.
         spec.labels.insert(format!("{LABELS}config-hash"), hash.clone());
-        DesiredReplica {
+        Arc::new(DesiredReplica {
             service: service.name.clone(),
             number,
             oneoff: false,
@@ -119,7 +120,7 @@ fn resolve_service(
             hash,
             image_id: images.get(&spec.image).cloned(),
             spec,
-        }
+        })
     });
     DesiredService {
         name: service.name.clone(),
@@ -141,7 +142,7 @@ fn container_name(stack: &Stack, service: &Service, number: u32) -> String {
 }
 
 fn resolve_container(stack: &Stack, service: &Service, number: u32) -> ContainerSpec {
-    let mut spec = service.container.clone();
+    let mut spec = ContainerSpec::clone(&service.container);
     let name_of =
         |key: &str| stack.networks.get(key).map_or(key.to_owned(), |n| network_name(stack, key, n));
     spec.networks = std::mem::take(&mut spec.networks)

@@ -29,7 +29,8 @@ pub struct Stack {
 pub struct Service {
     pub name: ServiceName,
     /// `networks` and volume mounts hold the file's keys; `NetworkMode::Container("service:x")` is a service.
-    pub container: ContainerSpec,
+    /// Boxed, as it is large and a service moves from map to map.
+    pub container: Box<ContainerSpec>,
     pub container_name: Option<String>,
     pub replicas: u32,
     pub pull_policy: PullPolicy,

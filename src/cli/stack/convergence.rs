@@ -1,5 +1,7 @@
 //! What `up`, `apply` and `plan` have in common: the options that change what is wanted, and the request.
 
+use std::sync::Arc;
+
 use super::choose;
 use super::tell;
 use super::wanted::Wanted;
@@ -84,7 +86,10 @@ impl Convergence {
         wanted
             .check_services(self.services.iter().chain(self.scale.iter().map(|(name, _)| name)))?;
         for (name, replicas) in &self.scale {
-            let service = wanted.stack.services.iter_mut().find(|(key, _)| key.as_str() == name);
+            let service = Arc::make_mut(&mut wanted.stack)
+                .services
+                .iter_mut()
+                .find(|(key, _)| key.as_str() == name);
             let Some((_, service)) = service else {
                 return Err(tell::refuse(
                     &format!("--scale {name}: a profile leaves this service out"),
@@ -104,7 +109,7 @@ impl Convergence {
                 ));
             }
         };
-        for service in wanted.stack.services.values_mut() {
+        for service in Arc::make_mut(&mut wanted.stack).services.values_mut() {
             service.pull_policy = policy;
         }
         Ok(wanted)

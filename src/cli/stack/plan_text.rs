@@ -1,5 +1,7 @@
 //! A plan as people read it: one block a subject, the fields that change from what to what, and a sum.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::ansi::{self, Paint};
@@ -43,8 +45,10 @@ pub(crate) fn render(report: &PlanReport, paint: Paint) -> String {
 
 fn blocks(steps: &[PlanStep]) -> Vec<Block<'_>> {
     let mut blocks: Vec<Block<'_>> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for step in steps {
-        match blocks.iter_mut().find(|block| block.subject == step.subject) {
+        let place = *places.entry(&step.subject).or_insert(blocks.len());
+        match blocks.get_mut(place) {
             Some(block) => block.steps.push(step),
             None => blocks.push(Block { subject: &step.subject, steps: vec![step] }),
         }

@@ -1,5 +1,7 @@
 //! What the engine objects to, shown at the line of the file that asks for it.
 
+use std::collections::HashMap;
+
 use super::tell;
 use super::wanted::{self, Wanted};
 use crate::cli::error::CliError;
@@ -50,10 +52,58 @@ const SUBJECTS: &[Subject] = &[
     Subject { words: &["volume"], keys: &["volumes"], hint: None },
 ];
 
-/// Tells a problem of a plan, which begins with its service: `web: host port 80 is held by …`.
-pub(crate) fn tell_problem(wanted: Option<&Wanted>, problem: &str) -> CliError {
-    let service = problem.split_once(": ").map(|(service, _)| service);
-    tell_at(wanted, service, problem, None)
+/// How many services that share a problem are named.
+const NAMED: usize = 5;
+
+/// Tells the problems of a plan, each of which begins with its service: `web: host port 80 is held by …`. What several
+/// services have in common is told once, at the first of them.
+pub(crate) fn tell_problems(wanted: Option<&Wanted>, problems: &[String]) {
+    for shared in shared(problems) {
+        let service = shared.services.first().copied();
+        tell_at(wanted, service, &shared.message(), None);
+    }
+}
+
+/// One problem, and the services that have it; none where it is no service's.
+struct Shared<'a> {
+    services: Vec<&'a str>,
+    problem: &'a str,
+}
+
+impl Shared<'_> {
+    fn message(&self) -> String {
+        let Some((first, others)) = self.services.split_first() else {
+            return self.problem.to_owned();
+        };
+        let mut message = format!("{first}: {}", self.problem);
+        if !others.is_empty() {
+            let named = &others[..others.len().min(NAMED)];
+            message.push_str(&format!(" (also {}", named.join(", ")));
+            if others.len() > named.len() {
+                message.push_str(&format!(" and {} more services", others.len() - named.len()));
+            }
+            message.push(')');
+        }
+        message
+    }
+}
+
+/// Puts equal problems together, in the order of their first service.
+fn shared(problems: &[String]) -> Vec<Shared<'_>> {
+    let mut found: Vec<Shared<'_>> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for text in problems {
+        let Some((service, problem)) = text.split_once(": ") else {
+            found.push(Shared { services: Vec::new(), problem: text });
+            continue;
+        };
+        let place = *places.entry(problem).or_insert(found.len());
+        match found.get_mut(place) {
+            Some(shared) => shared.services.push(service),
+            None => found.push(Shared { services: vec![service], problem }),
+        }
+    }
+    found
 }
 
 /// Tells what the engine objects to; `service` is the one that it happened to.
@@ -165,5 +215,22 @@ mod tests {
         assert_eq!(image.as_deref(), Some("nothing/here"));
         assert_eq!(place("web: something else").as_deref(), Some("web"));
         assert_eq!(place("db: host port 1 is held"), None);
+    }
+
+    #[test]
+    fn what_many_services_have_in_common_is_told_once() {
+        let mut problems =
+            vec!["a: image x is not here".to_owned(), "no service at all".to_owned()];
+        problems.extend((1..=7).map(|number| format!("s{number}: image x is not here")));
+        problems.push("a: port 1 is taken".to_owned());
+        let told: Vec<String> = shared(&problems).iter().map(Shared::message).collect();
+        let expected = [
+            "a: image x is not here (also s1, s2, s3, s4, s5 and 2 more services)",
+            "no service at all",
+            "a: port 1 is taken",
+        ];
+        assert_eq!(told, expected);
+        let two = shared(&problems[..1]);
+        assert_eq!(two[0].message(), "a: image x is not here");
     }
 }

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ansi::Paint;
-use super::problems::{tell_at, tell_problem};
+use super::problems::{tell_at, tell_problems};
 use super::progress::{Board, Frame, Narrator, Screen};
 use super::tell;
 use super::wanted::Wanted;
@@ -154,9 +154,7 @@ impl<'a> Shown<'a> {
             outcome.message.iter().for_each(|message| tell::note(message));
             return Ok(());
         }
-        for problem in &self.problems {
-            tell_problem(wanted, problem);
-        }
+        tell_problems(wanted, &self.problems);
         for failure in self.board.failures() {
             let message = format!("{} {}: {}", failure.subject, failure.action, failure.message);
             tell_at(wanted, failure.service.as_deref(), &message, failure.hint.as_deref());

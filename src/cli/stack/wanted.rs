@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::ansi::Paint;
 use super::tell;
@@ -18,7 +19,7 @@ use crate::spec::stack::Stack;
 /// A stack without mistakes, and where each part of it was written.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    pub(crate) stack: Stack,
+    pub(crate) stack: Arc<Stack>,
     pub(crate) root: Node,
     pub(crate) sources: SourceMap,
     variables: BTreeMap<String, Option<String>>,
@@ -42,7 +43,7 @@ impl Wanted {
         let Some(stack) = read.stack else { return Err(CliError::Told) };
         let variables =
             read.variables.into_iter().map(|(name, variable)| (name, variable.value)).collect();
-        Ok(Self { stack, root: read.root, sources: read.sources, variables })
+        Ok(Self { stack: Arc::new(stack), root: read.root, sources: read.sources, variables })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -97,7 +98,7 @@ impl Wanted {
             .iter()
             .map(|(path, text)| SourceText { path: path.to_owned(), text: text.to_owned() });
         Submission {
-            stack: self.stack.clone(),
+            stack: Arc::clone(&self.stack),
             sources: sources.collect(),
             variables: self.variables.clone(),
             source: source.to_string_lossy().into_owned(),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Networks;
 use super::live::{self, Live};
@@ -16,6 +17,10 @@ use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::net::model::{self, Publication, State};
 use crate::net::netd::{NetdState, Refused, Sandbox};
+
+/// How long a firewall's changes are waited for that come in one go. It also bounds how often two programs that undo
+/// each other's rules do so.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// What was published last.
 #[derive(Debug, Default)]
@@ -117,7 +122,10 @@ impl Engine {
         };
         let engine = Arc::downgrade(self);
         tokio::spawn(async move {
+            // The first change is looked at once the program that makes it has had time for its next ones.
             while let Ok(change) = watch.next().await {
+                tokio::time::sleep(SETTLING).await;
+                let change = watch.and_the_rest(change);
                 let Some(engine) = engine.upgrade() else { return };
                 match engine.networks.driver.look_after_rules(change) {
                     Ok(false) => {}

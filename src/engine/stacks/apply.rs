@@ -56,8 +56,11 @@ impl Engine {
         // Without a turn: it changes nothing, and a run may wait for long.
         let ApplyRequest { submission, options } = request;
         let prepared = tokio::task::block_in_place(|| self.prepare(submission, &options))?;
+        let report = report(name.as_str(), &prepared.plan, Detail::of(&options));
         self.give_memory_back_soon();
-        Ok(report(name.as_str(), &prepared.plan, Detail::of(&options)))
+        // Nobody waits for it, and a large stack has a lot to free.
+        tokio::task::spawn_blocking(move || drop(prepared));
+        Ok(report)
     }
 
     /// Stores the stack and converges; the stream ends with `Finished`. A reader that goes away stops nothing.
@@ -117,7 +120,8 @@ impl Engine {
             .filter_map(|replica| ServiceName::try_from(replica.service).ok())
             .collect();
         let before = stored.as_ref().map(|stored| stored.stack());
-        let Merged { stack, resume, resumed } = merge(before, submission.stack, options, &present)?;
+        let Merged { stack, resume, resumed } =
+            merge(before, Arc::unwrap_or_clone(submission.stack), options, &present)?;
         let mut images = self.current_images(&stack);
         if let Some(stored) = &stored {
             // What was not asked for keeps the image that it has, wherever its tag points by now.
@@ -132,7 +136,7 @@ impl Engine {
                 }
             }
         }
-        submission.stack = stack;
+        submission.stack = Arc::new(stack);
         let content = Content { submission, images };
         let desired = Desired::resolve(&content.submission.stack, &content.images);
         let policy = policy(options, resume);

@@ -4,6 +4,7 @@
 //! of; another image or another definition is another job. `down` forgets them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
@@ -49,7 +50,7 @@ impl Engine {
             .filter(|replica| replica.stack == stack && !replica.oneoff)
             .map(|replica| (replica.service.as_str(), replica.number))
             .collect();
-        let is_done = |replica: &&DesiredReplica| {
+        let is_done = |replica: &&Arc<DesiredReplica>| {
             let image = replica.image_id.clone().or_else(|| self.image_id(&replica.spec.image));
             // Without its image nobody can tell whether it would be the same job.
             let Some(image) = image else { return false };

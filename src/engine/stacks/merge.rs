@@ -134,12 +134,12 @@ mod tests {
             Dependency { condition: Condition::ServiceStarted, restart: false, required: true };
         Service {
             name: name(text),
-            container: ContainerSpec {
+            container: Box::new(ContainerSpec {
                 image: image.to_owned(),
                 network_mode: NetworkMode::Networks(format!("net-{text}")),
                 networks: BTreeMap::from([(format!("net-{text}"), Endpoint::default())]),
                 ..ContainerSpec::default()
-            },
+            }),
             container_name: None,
             replicas: 1,
             pull_policy: Default::default(),

@@ -230,7 +230,7 @@ mod tests {
             PortSpec { container: 80, protocol: Protocol::Tcp, host_ip: None, host: (80, 80) };
         Service {
             name: ServiceName::try_from("web").unwrap(),
-            container: ContainerSpec {
+            container: Box::new(ContainerSpec {
                 image: "nginx".to_owned(),
                 command: Some(vec!["serve".to_owned()]),
                 env: vec!["A=1".to_owned(), "B=2".to_owned()],
@@ -239,7 +239,7 @@ mod tests {
                 mounts: vec![mount("/data", "old")],
                 user: Some("web".to_owned()),
                 ..ContainerSpec::default()
-            },
+            }),
             container_name: Some("web".to_owned()),
             replicas: 3,
             pull_policy: Default::default(),

@@ -49,7 +49,10 @@ pub(super) fn report(stack: &str, plan: &Plan, detail: Detail) -> PlanReport {
         steps: steps.collect(),
         problems: plan.problems.iter().map(ToString::to_string).collect(),
         warnings: plan.warnings.clone(),
-        text: plan.to_string(),
+        text: match detail {
+            Detail::Cause => String::new(),
+            Detail::Whole => plan.to_string(),
+        },
     }
 }
 

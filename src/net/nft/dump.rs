@@ -5,10 +5,10 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::ruleset::{Ruleset, Set, Type};
-use crate::net::netfilter::{self, DUMP, REQUEST, attributes_of, message, padded, receive};
+use crate::net::netfilter::{
+    self, DUMP, FAMILY_INET, REQUEST, attributes_of, message, receive, text_attribute,
+};
 
-/// `NFPROTO_INET`.
-const FAMILY_INET: u8 = 1;
 /// `NFT_MSG_GETSETELEM` of the subsystem `NFNL_SUBSYS_NFTABLES`.
 const GET_ELEMENTS: u16 = 10 << 8 | 13;
 
@@ -35,9 +35,10 @@ pub fn present(ruleset: &Ruleset) -> io::Result<BTreeSet<String>> {
     Ok(all)
 }
 
-fn read(table: &str, set: &str) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// Returns keys and data of a set of ours.
+pub(in crate::net) fn read(table: &str, set: &str) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let socket = netfilter::open()?;
-    let wanted = [text(1, table), text(2, set)].concat();
+    let wanted = [text_attribute(1, table), text_attribute(2, set)].concat();
     netfilter::send(&socket, &message(GET_ELEMENTS, REQUEST | DUMP, FAMILY_INET, &wanted))?;
     let mut found = Vec::new();
     receive(&socket, |_, body| {
@@ -53,12 +54,6 @@ fn read(table: &str, set: &str) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         }
     })?;
     Ok(found)
-}
-
-/// A text attribute (netlink(7)).
-fn text(kind: u16, text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len() + 5).expect("names of tables and sets are short");
-    padded(&[&length.to_ne_bytes(), &kind.to_ne_bytes(), text.as_bytes(), &[0]].concat())
 }
 
 fn describe(name: &str, set: &Set, key: &[u8], data: &[u8]) -> String {

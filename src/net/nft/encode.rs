@@ -2,6 +2,7 @@
 //!
 //! A batch is one transaction: all of it happens or nothing.
 
+use super::super::netfilter::FAMILY_INET;
 use super::ruleset::{
     Base, Chain, Ct, Elements, Expression, Hook, Meta, Point, Ruleset, Set, Type,
 };
@@ -32,7 +33,6 @@ const DEL_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENTS: u16 = SUBSYSTEM | 12;
 const DEL_ELEMENTS: u16 = SUBSYSTEM | 14;
-const FAMILY_INET: u8 = 1;
 /// `NFT_SET_MAP`.
 const SET_IS_MAP: u32 = 8;
 /// libnftnl's note in a set's user data that its keys are in host order (type 0, 4 bytes, 1), without which nft(8)
@@ -89,7 +89,7 @@ pub fn remove(table: &str) -> Batch {
 /// A rule in a chain that is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestRule {
-    pub chain: &'static str,
+    pub chain: String,
     pub expressions: Vec<Expression>,
     /// By which it is known again.
     pub comment: String,
@@ -99,7 +99,6 @@ pub struct GuestRule {
 /// Where in the chain a rule goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    First,
     Last,
     /// Before the rule of this handle.
     Before(u64),
@@ -109,7 +108,7 @@ pub enum Place {
 pub fn change_guests(
     family: u8,
     table: &str,
-    delete: &[(&'static str, u64)],
+    delete: &[(String, u64)],
     add: &[GuestRule],
 ) -> Batch {
     let mut writer = Writer::begin();
@@ -124,7 +123,7 @@ pub fn change_guests(
         let flags = if rule.place == Place::Last { NLM_F_APPEND } else { 0 };
         writer.message(NEW_RULE, NLM_F_CREATE | flags, family, 0, |message| {
             message.text(1, table);
-            message.text(2, rule.chain);
+            message.text(2, &rule.chain);
             message.nested(4, |list| {
                 for expression in &rule.expressions {
                     list.nested(1, |element| write_expression(element, expression));
@@ -136,6 +135,17 @@ pub fn change_guests(
             message.bytes(7, &comment(&rule.comment));
         });
     }
+    writer.end()
+}
+
+/// Returns the batch that has a base chain which is not ours drop what none of its rules decides on.
+pub fn drop_by_policy(family: u8, table: &str, chain: &str) -> Batch {
+    let mut writer = Writer::begin();
+    writer.message(NEW_CHAIN, 0, family, 0, |message| {
+        message.text(1, table);
+        message.text(3, chain);
+        message.number(5, 0);
+    });
     writer.end()
 }
 

@@ -304,7 +304,7 @@ fn slot(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Returns an interface's name as the 16 bytes that `meta iifname` loads.
-fn interface(name: &str) -> Vec<u8> {
+pub(in crate::net) fn interface(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(16, 0);
     bytes

@@ -16,6 +16,8 @@ const THREAD: u16 = 2;
 /// The attribute that names the table, in the messages of tables and of everything in them.
 const TABLE: u16 = 1;
 
+const THREADS: &str = "/proc/self/task";
+
 /// What another process changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
@@ -48,13 +50,22 @@ impl Watch {
         Ok(Self { socket: crate::net::sys::readable(socket)?, changes })
     }
 
+    /// Returns the most that was changed by others until now, beginning with `change`.
+    pub fn and_the_rest(&mut self, change: Change) -> Change {
+        let mut most = change;
+        while let Ok((bytes, _)) = self.socket.get_ref().recv_from_full() {
+            most = most.max(self.changes.hear(&bytes, Path::new(THREADS)).unwrap_or(most));
+        }
+        most
+    }
+
     /// Returns the next change by another process. Cancel safe: what was heard of a transaction is kept.
     pub async fn next(&mut self) -> io::Result<Change> {
         loop {
             let mut ready = self.socket.readable().await?;
             match ready.try_io(|socket| socket.get_ref().recv_from_full()) {
                 Ok(Ok((bytes, _))) => {
-                    if let Some(change) = self.changes.hear(&bytes, Path::new("/proc/self/task")) {
+                    if let Some(change) = self.changes.hear(&bytes, Path::new(THREADS)) {
                         return Ok(change);
                     }
                 }

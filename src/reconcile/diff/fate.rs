@@ -1,6 +1,7 @@
 //! What becomes of every replica, and which containers go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Orphans, Policy, Recreate, changes};
@@ -43,7 +44,7 @@ pub(super) struct Removal<'a> {
 #[derive(Debug)]
 pub(super) struct ServiceFate<'a> {
     pub(super) service: &'a DesiredService,
-    pub(super) replicas: Vec<(&'a DesiredReplica, Action<'a>)>,
+    pub(super) replicas: Vec<(&'a Arc<DesiredReplica>, Action<'a>)>,
 }
 
 #[derive(Debug)]

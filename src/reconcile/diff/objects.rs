@@ -106,7 +106,13 @@ impl Planner<'_> {
 
     /// Returns whether a container that uses something is there or comes: not one that the user stopped or removed.
     fn is_used(&self, uses: impl Fn(&DesiredReplica) -> bool) -> bool {
-        if self.desired.oneoff.iter().flat_map(|service| &service.replicas).any(&uses) {
+        if self
+            .desired
+            .oneoff
+            .iter()
+            .flat_map(|service| &service.replicas)
+            .any(|replica| uses(replica))
+        {
             return true;
         }
         let mut replicas = self.fates.services.values().flat_map(|fate| &fate.replicas);

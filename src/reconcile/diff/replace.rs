@@ -1,6 +1,8 @@
 //! Replacing the containers of one service, a few at a time. Stop-first makes the new one beside the old
 //! one, so that a failure to make it stops nothing; start-first also starts it first.
 
+use std::sync::Arc;
+
 use super::fate::{Action, ServiceFate};
 use super::steps::{Planner, of_replica};
 use crate::reconcile::cause::Cause;
@@ -26,7 +28,7 @@ fn name_beside(old: &ObservedContainer, name: &str) -> String {
 #[derive(Clone, Copy)]
 struct Turn<'a, 'b> {
     service: &'a DesiredService,
-    replica: &'a DesiredReplica,
+    replica: &'a Arc<DesiredReplica>,
     old: &'a ObservedContainer,
     cause: &'b Cause,
     before: &'b [usize],
@@ -39,7 +41,7 @@ impl<'a> Planner<'a> {
         fate: &'a ServiceFate<'a>,
         needs: &mut Option<Vec<(usize, Order)>>,
     ) {
-        let turns: Vec<(&DesiredReplica, &ObservedContainer, &Cause)> = fate
+        let turns: Vec<(&Arc<DesiredReplica>, &ObservedContainer, &Cause)> = fate
             .replicas
             .iter()
             .filter_map(|(replica, action)| match action {
@@ -137,7 +139,7 @@ impl<'a> Planner<'a> {
     fn check_start_first(
         &mut self,
         service: &DesiredService,
-        turns: &[(&DesiredReplica, &ObservedContainer, &Cause)],
+        turns: &[(&Arc<DesiredReplica>, &ObservedContainer, &Cause)],
     ) {
         for (replica, _, _) in turns {
             let generated = format!("{}-{}-{}", self.desired.name, service.name, replica.number);

@@ -1,6 +1,7 @@
 //! Fates become steps: removals first, then every service behind what it depends on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::changes;
@@ -180,7 +181,7 @@ impl<'a> Planner<'a> {
     pub(super) fn create(
         &mut self,
         service: &'a DesiredService,
-        replica: &'a DesiredReplica,
+        replica: &'a Arc<DesiredReplica>,
         name: &str,
         cause: &Cause,
         before: &[usize],
@@ -202,8 +203,7 @@ impl<'a> Planner<'a> {
         needs.extend(
             needed_containers(&replica.spec).filter_map(|other| self.made.get(other).copied()),
         );
-        let create =
-            Step::CreateContainer { name: name.to_owned(), replica: Box::new(replica.clone()) };
+        let create = Step::CreateContainer { name: name.to_owned(), replica: Arc::clone(replica) };
         let create = self.draft.add(of_replica(replica, create, cause), needs);
         if name == replica.container_name {
             self.made.insert(&replica.container_name, create);

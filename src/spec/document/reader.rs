@@ -256,17 +256,18 @@ impl<'n> Place<'n> {
             self.mismatch(report, "a mapping");
             return None;
         }
-        Some(Fields { place: self.clone(), keys, known: Vec::with_capacity(keys.keys.len()) })
+        Some(Fields { place: self.clone(), keys, asked: Vec::new() })
     }
 }
 
-/// A mapping that is read key by key; the keys that nobody asked for are the unknown ones.
+/// A mapping that is read key by key; those that are not in its table are the unknown ones.
 #[derive(Debug)]
 #[must_use = "call `finish`: it reports the unknown keys"]
 pub(crate) struct Fields<'n> {
     pub(crate) place: Place<'n>,
     keys: &'static Keys,
-    known: Vec<&'static str>,
+    /// The keys that were asked for: all of the table, which only debug builds check.
+    asked: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
@@ -282,7 +283,9 @@ impl<'n> Fields<'n> {
             "BUG: `{key}` is not among the keys of {}",
             self.keys.name
         );
-        self.known.push(key);
+        if cfg!(debug_assertions) {
+            self.asked.push(key);
+        }
         let Kind::Mapping(entries) = &self.place.node.kind else { return None };
         entries.iter().find(|entry| entry.key == key).map(|entry| self.place.child(entry))
     }
@@ -318,19 +321,21 @@ impl<'n> Fields<'n> {
         debug_assert!(
             self.keys
                 .names()
-                .all(|name| self.known.contains(&name) || keys::RESOLVED.contains(&name)),
+                .all(|name| self.asked.contains(&name) || keys::RESOLVED.contains(&name)),
             "BUG: a key of {} is never read: {:?}",
             self.keys.name,
-            self.keys.names().filter(|name| !self.known.contains(name)).collect::<Vec<_>>()
+            self.keys.names().filter(|name| !self.asked.contains(name)).collect::<Vec<_>>()
         );
         let Kind::Mapping(entries) = &self.place.node.kind else { return };
-        for entry in entries
-            .iter()
-            .filter(|entry| !entry.key.starts_with("x-") && !self.known.contains(&&*entry.key))
-        {
+        let is_known = |key: &str| {
+            let mut known = self.keys.names().filter(|name| !keys::RESOLVED.contains(name));
+            key.starts_with("x-") || known.any(|name| name == key)
+        };
+        for entry in entries.iter().filter(|entry| !is_known(&entry.key)) {
             let place = self.place.child(entry);
             let error = Diagnostic::error("unknown-key", entry.key_span, place.say("unknown key"));
-            report.push(hinted(error, &entry.key, &self.known));
+            let known: Vec<&str> = self.keys.names().collect();
+            report.push(hinted(error, &entry.key, &known));
         }
     }
 }

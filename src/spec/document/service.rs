@@ -132,7 +132,7 @@ fn empty(name: ServiceName, place: &Place<'_>, defaults: Extension) -> Loose {
     Loose {
         service: Service {
             name,
-            container: ContainerSpec { profile, ..ContainerSpec::default() },
+            container: Box::new(ContainerSpec { profile, ..ContainerSpec::default() }),
             container_name: None,
             replicas: 1,
             pull_policy: PullPolicy::default(),

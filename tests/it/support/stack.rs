@@ -77,7 +77,7 @@ fn parse(text: &str) -> Stack {
 /// Returns the request that brings a stack up.
 pub fn request(text: &str, options: ApplyOptions) -> ApplyRequest {
     let submission = Submission {
-        stack: parse(text),
+        stack: std::sync::Arc::new(parse(text)),
         sources: Vec::new(),
         variables: BTreeMap::new(),
         source: "/srv/stack.yaml".to_owned(),
