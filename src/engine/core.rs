@@ -66,7 +66,8 @@ impl Engine {
             std::fs::create_dir_all(folder)
                 .map_err(EngineError::io(format!("create the folder {}", folder.display())))?;
         }
-        let lock = crate::engine::lock::take(&paths.lock(), &std::process::id().to_string())?;
+        let holder = format!("pid {}", std::process::id());
+        let lock = crate::engine::lock::take(&paths.lock(), &holder)?;
         let machine = Machine::read(program)?;
         let database = Database::open(&paths.database(), paths.run())?;
         let past = state::events::since(database.read(), 0)?;

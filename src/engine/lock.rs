@@ -19,7 +19,10 @@ pub struct RootLock {
 pub enum LockError {
     #[error("cannot use the lock file {}", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("another engine works on this root: {holder} holds {}", path.display())]
+    #[error(
+        "another engine works on this root: {holder} holds {}; use that one, end it by `bargee engine stop`, or give \
+         this one another --root and --run", path.display()
+    )]
     Held { path: PathBuf, holder: String },
 }
 

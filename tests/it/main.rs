@@ -9,6 +9,7 @@ mod chaos;
 mod check;
 mod cli;
 mod clients;
+mod coexistence;
 mod compose;
 mod config;
 mod containers;

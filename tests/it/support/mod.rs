@@ -5,6 +5,7 @@ pub mod engine;
 pub mod folder;
 pub mod http;
 pub mod image;
+pub mod neighbour;
 pub mod screen;
 pub mod stack;
 pub mod terminal;
