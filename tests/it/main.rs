@@ -5,6 +5,7 @@
 #![expect(unreachable_pub, reason = "the helpers have no crate around them")]
 
 mod api;
+mod chaos;
 mod check;
 mod cli;
 mod clients;
@@ -13,6 +14,7 @@ mod compose;
 mod config;
 mod containers;
 mod copy;
+mod crash;
 mod display;
 mod faults;
 mod files;

@@ -15,8 +15,8 @@ use super::ports::Held;
 use crate::engine::containers::Handle;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
-use crate::net::model::{Publication, State};
-use crate::net::netd::{NetdState, Refused};
+use crate::net::model::{self, Publication, State};
+use crate::net::netd::{NetdState, Refused, Sandbox};
 
 /// How long a firewall's changes are waited for that come in one go. It also bounds how often two programs that undo
 /// each other's rules do so.
@@ -185,7 +185,7 @@ impl Engine {
             generation: last.map_or(0, |last| last.generation),
             sandboxes: live
                 .iter()
-                .map(|(id, container)| (id.clone(), container.sandbox.clone()))
+                .map(|(id, container)| (id.clone(), self.networks.sandbox_of(id, container)))
                 .collect(),
             state: state.clone(),
             upstreams: self.config.network.dns.iter().map(|ip| SocketAddr::new(*ip, 53)).collect(),
@@ -210,6 +210,12 @@ impl Engine {
 }
 
 impl Networks {
+    fn sandbox_of(&self, id: &str, container: &Live) -> Sandbox {
+        let networks = container.addresses.keys();
+        let links = networks.map(|network| model::veth_name(&self.root_id, network, id)).collect();
+        Sandbox { links, ..container.sandbox.clone() }
+    }
+
     pub(super) fn held(&self) -> Held {
         self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.clone()
     }

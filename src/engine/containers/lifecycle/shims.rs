@@ -52,7 +52,11 @@ impl Engine {
 
     /// Ends the shim of a container that doesn't run: cgroup gone. The caller holds the lock.
     pub(crate) async fn shut_shim(self: &Arc<Self>, handle: &Handle) -> Result<(), EngineError> {
-        let Some(shim) = handle.shim() else { return Ok(()) };
+        let Some(shim) = handle.shim() else {
+            // One that died between two verbs, or in the middle of a start, has left its cgroup.
+            self.kill_orphans(handle).await;
+            return Ok(());
+        };
         match shim.shut_down().await {
             Ok(()) => {
                 handle.set_shim(None);
