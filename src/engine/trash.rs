@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::engine::check::Leaks;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 
@@ -12,10 +13,10 @@ impl Engine {
     pub(crate) fn discard(&self, folder: &Path) -> Result<(), EngineError> {
         match self.move_to_trash(folder) {
             Ok(None) => {}
-            Ok(Some(target)) => drop(std::thread::spawn(move || delete(&target))),
+            Ok(Some(target)) => behind(vec![target], &self.leaks),
             // A full disk may have no room for the trash's own folder; what goes now makes some.
             Err(EngineError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
-                delete(folder);
+                delete(folder, &self.leaks);
             }
             Err(error) => return Err(error),
         }
@@ -35,8 +36,18 @@ impl Engine {
 
     /// Empties the trash of what a crash left in it, in the background.
     pub(crate) fn empty_trash(&self) {
-        let all = entries(&self.paths.trash());
-        std::thread::spawn(move || all.iter().for_each(|path| delete(path)));
+        behind(entries(&self.paths.trash()), &self.leaks);
+    }
+}
+
+/// Deletes folders while nobody waits, or later when the machine has no thread to spare.
+fn behind(folders: Vec<PathBuf>, leaks: &Leaks) {
+    let for_thread = leaks.clone();
+    let thread = std::thread::Builder::new().name("trash".to_owned());
+    let work = move || folders.iter().for_each(|path| delete(path, &for_thread));
+    if let Err(error) = thread.spawn(work) {
+        tracing::warn!(%error, "deleted folders are left for now");
+        leaks.collect_soon();
     }
 }
 
@@ -45,10 +56,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-fn delete(path: &Path) {
+fn delete(path: &Path, leaks: &Leaks) {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, path = %path.display(), "a deleted folder is left for the next start");
+            tracing::warn!(%error, path = %path.display(), "a deleted folder is left for now");
+            leaks.collect_soon();
         }
         _ => {}
     }

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::listen::{self, Bound, DockerLink, OwnSocket};
-use super::{Options, ProcessError, logging, sd_notify, sys};
+use super::{Options, ProcessError, logging, rebind, sd_notify, sys};
 use crate::api::server::{self, Listener};
 use crate::engine::Engine;
 use crate::engine::config::{self, Config};
@@ -102,10 +102,16 @@ async fn serve(options: &Options, config: Config, sockets: Sockets) -> Result<()
         .collect::<Result<Vec<_>, _>>()
         .map_err(ProcessError::io("wait for connections"))?;
     let docker_socket = config.docker_socket;
+    let group = config.socket_group.clone();
     let engine = Engine::open(options.paths.clone(), config).await?;
     let pid_file = PidFile::write(options.paths.pid_file());
     let link = if docker_socket { DockerLink::offer(&options.paths) } else { None };
     tracing::info!(root = %options.paths.root().display(), run = %options.paths.run().display(), "the engine serves");
+    let socket = options.paths.socket();
+    // A service manager's may lie elsewhere.
+    if options.socket_on_stdin || sockets.own.is_some() || socket.exists() {
+        rebind::watch(&engine, socket, group, shutdown.clone());
+    }
     sd_notify::tell("READY=1");
     tokio::spawn(asked.cancel(shutdown.clone()));
     server::serve(Arc::clone(&engine), listeners, shutdown).await;

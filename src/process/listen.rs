@@ -83,7 +83,7 @@ fn make_folder(path: &Path) -> Result<(), ListenError> {
 }
 
 /// Binds a socket for root and `group`. The caller's umask keeps others out until the mode is set.
-fn bind_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ListenError> {
+pub(super) fn bind_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Bind { address: path.display().to_string(), source };
     let group =
         group.map(|name| group_id(name).map(|id| (name, id))).transpose().map_err(failed)?;

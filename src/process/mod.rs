@@ -8,6 +8,7 @@ mod engine;
 mod keeper;
 mod listen;
 mod logging;
+mod rebind;
 mod sd_notify;
 mod sys;
 

@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 /// First descriptor that a service manager passes: sd_listen_fds(3).
 const FIRST_PASSED: i32 = 3;
 
@@ -20,6 +23,12 @@ pub(super) fn fork() -> io::Result<Fork> {
         nix::unistd::ForkResult::Parent { .. } => Ok(Fork::Parent),
         nix::unistd::ForkResult::Child => Ok(Fork::Child),
     }
+}
+
+/// Lets tasks wait until the descriptor is readable. Needs a tokio runtime.
+pub(super) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open and stays the same descriptor as long as it lives, and the `AsyncFd` owns it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// Takes the `count` descriptors that a service manager passed.

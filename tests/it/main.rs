@@ -5,6 +5,7 @@
 #![expect(unreachable_pub, reason = "the helpers have no crate around them")]
 
 mod api;
+mod chaos;
 mod check;
 mod cli;
 mod clients;
@@ -13,8 +14,10 @@ mod compose;
 mod config;
 mod containers;
 mod copy;
+mod crash;
 mod display;
 mod exhaustion;
+mod faults;
 mod files;
 mod foreground;
 mod healing;

@@ -39,7 +39,7 @@ services:
     )
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("it is bound").port()
 }
@@ -53,7 +53,7 @@ fn get(port: u16) -> Option<String> {
     answer.contains("well").then_some(answer)
 }
 
-fn signal(pid: i64, signal: Signal) {
+pub(crate) fn signal(pid: i64, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
     kill_process(pid, signal).expect("it runs");
 }
@@ -75,7 +75,7 @@ fn lives(pid: i64) -> bool {
     stat.is_ok_and(|text| text.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
 }
 
-fn parent_of(pid: i64) -> i64 {
+pub(crate) fn parent_of(pid: i64) -> i64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
     let (_, fields) = stat.rsplit_once(") ").expect("a name");
     fields.split(' ').nth(1).expect("a parent").parse().expect("a number")
@@ -130,12 +130,12 @@ fn until_nothing_is_left(folder: &Path) {
 }
 
 /// An engine under a keeper, as the first command of a user starts it. Dropping it shuts everything.
-struct Kept {
-    host: Host,
+pub(crate) struct Kept {
+    pub(crate) host: Host,
 }
 
 impl Kept {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut engine = Engine::start();
         engine.load_busybox("busybox");
         assert!(engine.stop().success());
@@ -144,7 +144,7 @@ impl Kept {
         kept
     }
 
-    fn command(&self, arguments: &[&str]) -> String {
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let output = self.host.0.bargee(arguments);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -152,7 +152,7 @@ impl Kept {
     }
 
     /// Returns the engine's pid, once one answers.
-    fn engine(&self) -> i64 {
+    pub(crate) fn engine(&self) -> i64 {
         let socket = self.host.0.socket();
         wait_for(PATIENCE, || {
             let stream = std::os::unix::net::UnixStream::connect(&socket).ok()?;

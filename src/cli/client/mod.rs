@@ -105,7 +105,11 @@ impl Client {
     }
 
     pub(crate) async fn get(&self, path: &str, query: Query<'_>) -> Result<Response, ClientError> {
-        self.request(Method::GET, path, query, None).await
+        match self.request(Method::GET, path, query, None).await {
+            // The engine crashed before it answered; its keeper brings the next one, and asking twice changes nothing.
+            Err(ClientError::Http { .. }) => self.request(Method::GET, path, query, None).await,
+            answered => answered,
+        }
     }
 
     pub(crate) async fn post(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
-use crate::cli::client::Client;
+use crate::cli::client::{Client, ClientError};
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::global::Global;
@@ -47,7 +47,13 @@ async fn version(client: &Client) -> Result<Version, CliError> {
 
 impl Verb for Start {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
-        let version = version(&global.connect().await?).await?;
+        let version = match version(&global.connect().await?).await {
+            // It was the last moment of an engine that has no keeper any more.
+            Err(CliError::Client(ClientError::Http { .. } | ClientError::Connect { .. })) => {
+                version(&global.connect().await?).await?
+            }
+            answered => answered?,
+        };
         printer::line(&format!("engine {} runs (pid {})", version.version, version.pid))?;
         Ok(exit::OK)
     }

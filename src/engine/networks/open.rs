@@ -39,8 +39,6 @@ pub struct Networks {
     pub(super) netd: Netd,
     /// A purge of released addresses is about to run.
     pub(super) purging: AtomicBool,
-    /// Publishing failed and is tried again.
-    pub(super) retrying: AtomicBool,
     pub(super) host_has_ipv6: bool,
 }
 
@@ -58,7 +56,6 @@ impl Networks {
             told: Mutex::default(),
             netd: Netd::new(&paths.run().join("netd")),
             purging: AtomicBool::new(false),
-            retrying: AtomicBool::new(false),
             host_has_ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
         })
     }
@@ -112,7 +109,7 @@ impl Engine {
         // What is full or exhausted now keeps nobody from being listed, stopped or removed.
         if let Err(error) = self.refresh_publications().await {
             tracing::warn!(error = error.full(), "names and ports are not up to date");
-            self.refresh_until_done();
+            self.leaks.collect_soon();
         }
         self.purge_released_soon();
         Ok(())

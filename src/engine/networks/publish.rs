@@ -15,16 +15,12 @@ use super::ports::Held;
 use crate::engine::containers::Handle;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
-use crate::net::model::{Publication, State};
-use crate::net::netd::{NetdState, Refused};
+use crate::net::model::{self, Publication, State};
+use crate::net::netd::{NetdState, Refused, Sandbox};
 
 /// How long a firewall's changes are waited for that come in one go. It also bounds how often two programs that undo
 /// each other's rules do so.
 const SETTLING: Duration = Duration::from_millis(100);
-
-/// When a publication that failed is tried again, and the longest pause between two tries.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(15);
 
 /// What was published last.
 #[derive(Debug, Default)]
@@ -84,32 +80,7 @@ impl Engine {
         tokio::spawn(async move {
             if let Err(error) = engine.refresh_publications().await {
                 tracing::warn!(error = error.full(), "names and ports are not up to date");
-                engine.refresh_until_done();
-            }
-        });
-    }
-
-    /// Publishes again and again, behind the caller's back, until it works or the engine goes.
-    pub(super) fn refresh_until_done(self: &Arc<Self>) {
-        let engine = Arc::downgrade(self);
-        if self.networks.retrying.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        tokio::spawn(async move {
-            let mut pause = FIRST_RETRY;
-            loop {
-                tokio::time::sleep(pause).await;
-                let Some(engine) = engine.upgrade() else { return };
-                // A failure that comes from here on starts another loop.
-                engine.networks.retrying.store(false, Ordering::SeqCst);
-                match engine.refresh_publications().await {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!(error = error.full(), "still not up to date"),
-                }
-                if engine.networks.retrying.swap(true, Ordering::SeqCst) {
-                    return;
-                }
-                pause = (pause * 2).min(LAST_RETRY);
+                engine.leaks.collect_soon();
             }
         });
     }
@@ -214,7 +185,7 @@ impl Engine {
             generation: last.map_or(0, |last| last.generation),
             sandboxes: live
                 .iter()
-                .map(|(id, container)| (id.clone(), container.sandbox.clone()))
+                .map(|(id, container)| (id.clone(), self.networks.sandbox_of(id, container)))
                 .collect(),
             state: state.clone(),
             upstreams: self.config.network.dns.iter().map(|ip| SocketAddr::new(*ip, 53)).collect(),
@@ -239,6 +210,12 @@ impl Engine {
 }
 
 impl Networks {
+    fn sandbox_of(&self, id: &str, container: &Live) -> Sandbox {
+        let networks = container.addresses.keys();
+        let links = networks.map(|network| model::veth_name(&self.root_id, network, id)).collect();
+        Sandbox { links, ..container.sandbox.clone() }
+    }
+
     pub(super) fn held(&self) -> Held {
         self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.clone()
     }

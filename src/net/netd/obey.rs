@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::proxy::{self, Proxy};
-use super::state::{NetdState, Refused, Report};
+use super::state::{NetdState, Refused, Report, Sandbox};
 use crate::net::hosts::ResolvConf;
 use crate::net::model::{Protocol, State};
 use crate::net::names::records::Views;
 use crate::net::names::server::{self, Knowledge};
 use crate::net::ports::{self, Reservation};
+use crate::net::watch::Notice;
 
 #[derive(Debug, Default)]
 pub(super) struct Netd {
@@ -28,6 +29,8 @@ pub(super) struct Netd {
 #[derive(Debug)]
 struct Resolver {
     knowledge: watch::Sender<Arc<Knowledge>>,
+    /// The outer devices of its container's links.
+    links: Vec<String>,
     task: Task,
 }
 
@@ -52,6 +55,18 @@ impl Netd {
         let held = self.proxies.keys().chain(self.reservations.keys()).copied().collect();
         let resolvers = self.resolvers.keys().map(|(container, _)| container.clone()).collect();
         Report { held, resolvers, ..report }
+    }
+
+    /// Closes the resolvers of containers whose last link went, after notices of devices: their sockets would keep the
+    /// namespace. The next [`Netd::obey`] opens those that are wanted all the same.
+    pub(super) fn close_left(&mut self, notices: &BTreeSet<Notice>) {
+        let is_told = |link: &String| {
+            notices.contains(&Notice::Anywhere) || notices.contains(&Notice::Device(link.clone()))
+        };
+        let is_there = |link: &String| nix::net::if_::if_nametoindex(link.as_str()).is_ok();
+        self.resolvers.retain(|_, resolver| {
+            !resolver.links.iter().any(is_told) || resolver.links.iter().any(is_there)
+        });
     }
 
     /// Makes resolvers, proxies and reservations those of `wanted`; returns the ports that others hold.
@@ -80,11 +95,12 @@ impl Netd {
             };
             let knowledge = Arc::new(Knowledge { records: views.of(container), upstreams });
             let key = (container.clone(), sandbox.inode);
-            if let Some(resolver) = self.resolvers.get(&key) {
+            if let Some(resolver) = self.resolvers.get_mut(&key) {
                 resolver.knowledge.send_replace(knowledge);
+                resolver.links.clone_from(&sandbox.links);
                 continue;
             }
-            opening.push(async move { (key, start_resolver(&sandbox.path, knowledge).await) });
+            opening.push(async move { (key, start_resolver(sandbox, knowledge).await) });
         }
         // Each waits for a thread of its own, so they go side by side.
         for (key, started) in futures_util::future::join_all(opening).await {
@@ -165,17 +181,17 @@ fn is_proxied(proxies: &proxy::Wanted, address: SocketAddr, protocol: Protocol) 
 }
 
 async fn start_resolver(
-    path: &Path,
+    sandbox: &Sandbox,
     knowledge: Arc<Knowledge>,
 ) -> Result<Resolver, server::ServerError> {
-    let sockets = server::open(path).await?;
+    let sockets = server::open(&sandbox.path).await?;
     let (sender, receiver) = watch::channel(knowledge);
     let task = tokio::spawn(async move {
         if let Err(error) = server::serve(sockets, receiver).await {
             tracing::error!(error = &error as &dyn std::error::Error, "a resolver ended");
         }
     });
-    Ok(Resolver { knowledge: sender, task: Task(task) })
+    Ok(Resolver { knowledge: sender, links: sandbox.links.clone(), task: Task(task) })
 }
 
 /// Returns the host's resolvers.

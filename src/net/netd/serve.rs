@@ -1,5 +1,6 @@
 //! netd's main loop: one request at a time, and the end when nobody needs it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::obey::Netd;
 use super::state::{NetdError, Report, Request, read_state, socket_path};
+use crate::net::watch::{Notice, Watch};
 
 /// How long a netd without containers waits for the next one.
 const LINGER: Duration = Duration::from_secs(1);
@@ -31,17 +33,27 @@ pub async fn follow(state_file: &Path, resolv_conf: &Path) -> Result<(), NetdErr
     let socket = socket_path(state_file);
     let listener =
         listen(&socket).map_err(|source| NetdError::Listen { path: socket.clone(), source })?;
+    let mut links = match Watch::open() {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::error!(%error, "sockets of containers that go are closed late");
+            None
+        }
+    };
     let mut netd = Netd::default();
     let mut report = obey(&mut netd, state_file, resolv_conf).await;
     let mut end = Instant::now() + LINGER;
     loop {
-        let client = match netd.is_idle() {
-            false => listener.accept().await,
-            // Both arms only make an event; a connection that was not accepted yet stays in the queue.
-            true => tokio::select! {
-                client = listener.accept() => client,
-                () = tokio::time::sleep_until(end) => break,
-            },
+        // All arms only make an event; what was not accepted or heard yet stays in the kernel's queue.
+        let client = tokio::select! {
+            client = listener.accept() => client,
+            heard = hear(&mut links) => {
+                if let Some(notices) = heard {
+                    netd.close_left(&notices);
+                }
+                continue;
+            }
+            () = tokio::time::sleep_until(end), if netd.is_idle() => break,
         };
         // An error of accept(2) is the client's, who went away.
         let Ok((client, _)) = client else { continue };
@@ -64,6 +76,19 @@ pub async fn follow(state_file: &Path, resolv_conf: &Path) -> Result<(), NetdErr
     }
     drop(fs::remove_file(&socket));
     Ok(())
+}
+
+/// Returns the next notices of devices; waits for ever once they fail.
+async fn hear(links: &mut Option<Watch>) -> Option<BTreeSet<Notice>> {
+    let Some(watch) = links else { return std::future::pending().await };
+    match watch.next().await {
+        Ok(notices) => Some(notices),
+        Err(error) => {
+            tracing::error!(%error, "sockets of containers that go are closed late");
+            *links = None;
+            None
+        }
+    }
 }
 
 /// Binds the socket; one that a dead netd left is replaced.

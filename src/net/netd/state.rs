@@ -33,13 +33,16 @@ pub struct Sandbox {
     pub inode: u64,
     /// The container's own resolvers for other names.
     pub upstreams: Vec<SocketAddr>,
+    /// The outer devices of its links: when the last of them goes, so do the sockets that keep the namespace alive.
+    #[serde(default)]
+    pub links: Vec<String>,
 }
 
 impl Sandbox {
     /// Looks at what is pinned at `path`.
     pub fn at(path: &Path, upstreams: Vec<SocketAddr>) -> io::Result<Self> {
         let inode = fs::metadata(path)?.ino();
-        Ok(Self { path: path.to_owned(), inode, upstreams })
+        Ok(Self { path: path.to_owned(), inode, upstreams, links: Vec::new() })
     }
 }
 

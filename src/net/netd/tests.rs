@@ -142,3 +142,47 @@ fn only_what_the_kernel_cannot_translate_is_proxied() {
     assert_eq!(listens(publish("::", "[fd00::2]:80")), ["[::1]:80"]);
     assert!(listens(publish("fd00::1", "[fd00::2]:80")).is_empty());
 }
+
+#[test]
+fn sockets_in_a_namespace_are_closed_when_its_last_link_goes_and_opened_again_when_asked_for() {
+    throwaway::host(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let pin = folder.path().join("pin");
+        sandbox::create(&pin).await.unwrap();
+        let handle = netlink::connect().unwrap();
+        for outer in ["outer0", "outer1"] {
+            let pair = rtnetlink::LinkVeth::new(outer, &format!("{outer}p")).build();
+            handle.link().add(pair).execute().await.unwrap();
+        }
+        let nowhere: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let mut wanted = state(&pin, nowhere, nowhere);
+        wanted.sandboxes.get_mut("a").unwrap().links = vec!["outer0".into(), "outer1".into()];
+        let file = folder.path().join("netd.json");
+        write_state(&file, &wanted).unwrap();
+        let followed = file.clone();
+        let netd = tokio::spawn(async move { follow(&followed, Path::new("/nonexistent")).await });
+        let resolvers = async || {
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            loop {
+                match ask(&file, Request::Tell).await {
+                    Ok(report) => return report.resolvers.len(),
+                    Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        assert_eq!(resolvers().await, 1);
+        netlink::delete_link(&handle, "outer0").await.unwrap();
+        assert_eq!(resolvers().await, 1);
+        netlink::delete_link(&handle, "outer1").await.unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while resolvers().await > 0 {
+            assert!(std::time::Instant::now() < deadline, "the sockets stay");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        ask(&file, Request::Obey).await.unwrap();
+        assert_eq!(resolvers().await, 1);
+        netd.abort();
+        sandbox::remove(&pin).unwrap();
+    });
+}

@@ -52,7 +52,11 @@ impl Engine {
 
     /// Ends the shim of a container that doesn't run: cgroup gone. The caller holds the lock.
     pub(crate) async fn shut_shim(self: &Arc<Self>, handle: &Handle) -> Result<(), EngineError> {
-        let Some(shim) = handle.shim() else { return Ok(()) };
+        let Some(shim) = handle.shim() else {
+            // One that died between two verbs, or in the middle of a start, has left its cgroup.
+            self.kill_orphans(handle).await;
+            return Ok(());
+        };
         match shim.shut_down().await {
             Ok(()) => {
                 handle.set_shim(None);
@@ -73,6 +77,9 @@ impl Engine {
             && let Ok(parent) = Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent())
         {
             parent.remove_if_empty();
+            if Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent()).is_ok() {
+                self.leaks.collect_soon();
+            }
         }
     }
 
@@ -93,8 +100,11 @@ impl Engine {
         });
         match cleared.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(container = id, %error, "a cgroup is left"),
+            Ok(Err(error)) => tracing::warn!(container = id, %error, "a cgroup is left for now"),
             Err(error) => tracing::error!(container = id, %error, "clearing a cgroup ended early"),
+        }
+        if self.cgroup(&handle.row()).is_some() {
+            self.leaks.collect_soon();
         }
     }
 }

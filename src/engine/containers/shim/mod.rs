@@ -76,10 +76,13 @@ impl Shim {
     ) -> Result<Arc<Self>, ShimError> {
         let pid = spawn::spawn(program, bundle, run)
             .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
-        let pidfd = open_pidfd(pid)
-            .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
-        let stream = connect(run, Purpose::Control).await?;
-        Self::run(stream, pid, pidfd, run, execs, follow)
+        let started = async {
+            let pidfd = open_pidfd(pid)
+                .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
+            let stream = connect(run, Purpose::Control).await?;
+            Self::run(stream, pid, pidfd, run, execs, follow)
+        };
+        started.await.inspect_err(|_| spawn::discard(pid))
     }
 
     /// Connects to a shim that another engine started, and asks how its container is.
