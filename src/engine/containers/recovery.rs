@@ -15,7 +15,7 @@ use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::state::Durability;
 use crate::engine::state::containers::{self, Container, Phase};
-use crate::runtime::shim::protocol::{Exit, ShimState, Status};
+use crate::runtime::shim::protocol::{Exit, Reply, Request, ShimState, Status};
 use crate::spec::container::RestartPolicy;
 
 /// Containers that are looked at at once.
@@ -156,8 +156,22 @@ impl Engine {
         pid: i32,
         start_time: u64,
     ) -> Result<(), EngineError> {
-        let Some(shim) = handle.shim() else { return Ok(()) };
+        let Some(shim) = handle.shim() else { return self.undo_unfinished_start(handle).await };
         self.note_start(handle, &shim, Running { incarnation, pid, start_time, at: now() })?;
+        // An end that was told before it was written down as running was told to nobody.
+        match shim.ask(Request::Status).await {
+            Ok(Reply::Status(Status { state: ShimState::Exited(exit), .. })) => {
+                self.exited(handle, exit).await;
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(_) => {
+                handle.set_shim(None);
+                self.kill_orphans(handle).await;
+                self.exited(handle, self.missed_exit(handle.id(), incarnation)).await;
+                return Ok(());
+            }
+        }
         self.publish_container(handle).await?;
         self.announce(&handle.row(), "start", &[]);
         self.watch_health(handle);

@@ -80,7 +80,7 @@ impl Shim {
             let pidfd = open_pidfd(pid)
                 .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
             let stream = connect(run, Purpose::Control).await?;
-            Self::run(stream, pid, pidfd, run, execs, follow)
+            Self::run((stream, Vec::new()), pid, pidfd, run, execs, follow)
         };
         started.await.inspect_err(|_| spawn::discard(pid))
     }
@@ -92,18 +92,19 @@ impl Shim {
         follow: impl FnOnce(mpsc::UnboundedReceiver<Happening>) -> F,
     ) -> Result<(Arc<Self>, Status), ShimError> {
         let mut stream = connect(run, Purpose::Control).await?;
-        let status = status_of(&mut stream)
+        let (status, more) = status_of(&mut stream)
             .await
             .map_err(|source| ShimError::Connect { folder: run.to_owned(), source })?;
         // It answered and its parent is not us, so the number is still its own.
         let pidfd = open_pidfd(status.shim_pid)
             .map_err(|source| ShimError::Connect { folder: run.to_owned(), source })?;
-        let shim = Self::run(stream, status.shim_pid, pidfd, run, execs, follow)?;
+        let shim = Self::run((stream, more), status.shim_pid, pidfd, run, execs, follow)?;
         Ok((shim, status))
     }
 
     fn run<F: Future<Output = ()> + Send + 'static>(
-        stream: UnixStream,
+        // With what was read of it already.
+        (stream, more): (UnixStream, Vec<u8>),
         pid: i32,
         pidfd: OwnedFd,
         run: &Path,
@@ -124,7 +125,7 @@ impl Shim {
             execs,
             leaving: Arc::clone(&leaving),
         };
-        let connection = tokio::spawn(connection.serve(stream)).abort_handle();
+        let connection = tokio::spawn(connection.serve(stream, more)).abort_handle();
         // It ends with the connection, and never in the middle of what it does.
         tokio::spawn(follow(happenings));
         Ok(Arc::new(Self { run: run.to_owned(), pid, start_time, requests, leaving, connection }))
@@ -219,17 +220,20 @@ fn socket_in(folder: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/shim.sock", folder.as_raw_fd()))
 }
 
-/// Asks for the status before anything else uses the connection.
-async fn status_of(stream: &mut UnixStream) -> io::Result<Status> {
+/// Asks for the status before anything else uses the connection. Returns, too, what came behind the answer.
+async fn status_of(stream: &mut UnixStream) -> io::Result<(Status, Vec<u8>)> {
     use tokio::io::AsyncBufReadExt;
     let mut request = serde_json::to_vec(&Request::Status)?;
     request.push(b'\n');
     stream.write_all(&request).await?;
-    let mut lines = tokio::io::BufReader::new(stream).lines();
+    let mut reader = tokio::io::BufReader::new(stream);
     loop {
-        let line = lines.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut line = String::new();
+        if reader.read_line(&mut line).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         match serde_json::from_str(&line)? {
-            Message::Reply(Reply::Status(status)) => return Ok(status),
+            Message::Reply(Reply::Status(status)) => return Ok((status, reader.buffer().to_vec())),
             Message::Reply(_) => return Err(io::ErrorKind::InvalidData.into()),
             // Exits of before the status are in it.
             Message::Event(_) => {}
