@@ -207,3 +207,24 @@ volumes: {data: {}}
     run(&["volume", "prune", "-f"]);
     assert_eq!(run(&["volume", "ls", "-q"]), "");
 }
+
+#[test]
+fn a_node_that_a_container_makes_opens_no_device_of_the_host() {
+    if !possible() || !Path::new("/dev/kmsg").exists() {
+        return;
+    }
+    let engine = Engine::start();
+    engine.load_busybox("busybox");
+    let script = "mknod /tmp/node c 1 11 && : > /tmp/node && echo opened";
+    let tell = |options: &[&str]| {
+        let container = ["busybox", "sh", "-c", script];
+        let words = [&["run", "--rm", "--cap-add", "MKNOD"], options, &container].concat();
+        let Output { stdout, stderr, .. } = engine.bargee(&words);
+        [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    let [opened, error] = tell(&[]);
+    assert_eq!(opened, "");
+    assert!(error.contains("Operation not permitted"), "{error}");
+    let [opened, error] = tell(&["--device", "/dev/kmsg:/dev/kmsg:wm"]);
+    assert_eq!(opened, "opened", "{error}");
+}

@@ -26,6 +26,10 @@ pub enum CgroupError {
     NoUnified { key: String },
     #[error("`unified` key {key:?} is not the name of a cgroup file")]
     BadUnifiedKey { key: String },
+    #[error("device rule `{rule}` is none: the access is of r, w and m, and numbers fit 31 bits")]
+    BadDeviceRule { rule: String },
+    #[error("cannot put the device rules on {}: bpf(2) needs CAP_SYS_ADMIN and a kernel with CONFIG_CGROUP_BPF", dir.display())]
+    DeviceRules { dir: PathBuf, source: io::Error },
     #[error("cannot freeze: no freezer holds the cgroup {path}")]
     NoFreezer { path: String },
     #[error("the cgroup {} did not reach the state {wanted:?}", dir.display())]

@@ -7,6 +7,7 @@
 //! folder, it hides which file a write failed on, and it puts memory and swap limits in the wrong order when
 //! a limit is raised. The files are written here directly.
 
+mod device_program;
 mod error;
 mod events;
 mod files;
@@ -14,6 +15,7 @@ mod group;
 mod limits;
 mod roots;
 mod stats;
+mod sys;
 mod v1;
 mod v2;
 

@@ -154,7 +154,7 @@ fn version_2_swap_is_the_sum_less_the_memory() {
         Some(&resources(
             r#"{"memory":{"limit":1000,"swap":1500,"reservation":500},
             "cpu":{"shares":1024,"quota":50000,"period":100000},"pids":{"limit":-1},
-            "devices":[{"allow":false,"access":"rwm"}]}"#,
+            "rdma":{"mlx5_1":{"hcaHandles":3}}}"#,
         )),
     )
     .unwrap();
@@ -165,7 +165,7 @@ fn version_2_swap_is_the_sum_less_the_memory() {
     assert_eq!(read(&web, "cpu.weight"), "100");
     assert_eq!(read(&web, "pids.max"), "max");
     let keys: Vec<_> = cgroup.unenforced().iter().map(|wish| wish.key).collect();
-    assert_eq!(keys, ["devices"]);
+    assert_eq!(keys, ["rdma"]);
 }
 
 #[test]
@@ -236,20 +236,44 @@ fn limits_reach_the_kernel_and_can_be_raised_and_lowered() {
     cgroup.remove().unwrap();
 }
 
+/// The exit code says which of the two can be opened.
+const OPENS: &str = "null=0; kmsg=0\n(: < /dev/null) && null=1\n(: < /dev/kmsg) 2>&- && kmsg=2\nexit $((null + kmsg))";
+
+fn with_devices(rules: Vec<oci_spec::runtime::LinuxDeviceCgroup>) -> LinuxResources {
+    let mut wanted = LinuxResources::default();
+    wanted.set_devices(Some(rules));
+    wanted
+}
+
 #[test]
 fn denied_devices_cannot_be_opened() {
     let Some(host) = OnHost::new("devices") else { return };
-    let mut wanted = LinuxResources::default();
-    wanted.set_devices(Some(devices::default_rules()));
     let path = format!("{}/web", host.parent);
+    let wanted = with_devices(devices::default_rules());
     let cgroup = Cgroup::create(&host.roots, &path, Some(&wanted)).unwrap();
-    if cgroup.v1_dir("devices").is_none() || !Path::new("/dev/kmsg").exists() {
-        skipped::<()>("no device rules on v1, or no /dev/kmsg");
+    assert_eq!(host.shell(&cgroup, OPENS).wait().unwrap().code(), Some(1));
+    cgroup.remove().unwrap();
+}
+
+#[test]
+fn device_rules_of_version_2_are_set_and_replaced() {
+    let Some(mut host) = OnHost::new("devices-2") else { return };
+    if host.roots.v2.is_none() {
+        skipped::<()>("this host has no cgroup v2 tree");
         return;
     }
-    let script = "true < /dev/null || exit 3\n(true < /dev/kmsg) 2>&- && exit 4\nexit 0";
-    let mut child = host.shell(&cgroup, script);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // As on a host without the controller of version 1.
+    host.roots.v1.clear();
+    let path = format!("{}/web", host.parent);
+    let rules = devices::default_rules();
+    let cgroup = Cgroup::create(&host.roots, &path, Some(&with_devices(rules.clone()))).unwrap();
+    assert_eq!(host.shell(&cgroup, OPENS).wait().unwrap().code(), Some(1));
+    // Had the first program stayed, it would deny still.
+    let mut more = rules;
+    let kmsg = r#"{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}"#;
+    more.push(serde_json::from_str(kmsg).unwrap());
+    cgroup.update(&with_devices(more)).unwrap();
+    assert_eq!(host.shell(&cgroup, OPENS).wait().unwrap().code(), Some(3));
     cgroup.remove().unwrap();
 }
 

@@ -1,14 +1,17 @@
 //! Limits of the version 2 tree (kernel: `Documentation/admin-guide/cgroup-v2.rst`).
 //!
-//! Device rules are a BPF program there; none is attached yet, and a host without the version 1 controller
-//! is told so. The container still lacks `CAP_MKNOD` and finds only the nodes that its bundle lists.
+//! Device rules are a BPF program there (section "Device controller").
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources, LinuxThrottleDevice,
+};
 
 use super::v1::max_or;
-use super::{Cgroup, CgroupError, Unenforced, files};
+use super::{Cgroup, CgroupError, Unenforced, device_program, files, sys};
 
 /// The controllers that limits need, as `cgroup.subtree_control` names them.
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"];
@@ -39,6 +42,9 @@ pub(super) fn apply(
     let io_dir = controller("blkio", "io", "blockIO", resources.block_io().is_some());
     let huge_pages = resources.hugepage_limits().as_ref().is_some_and(|limits| !limits.is_empty());
     let huge_dir = controller("hugetlb", "hugetlb", "hugepageLimits", huge_pages);
+    if let (Some(dir), Some(rules), None) = (dir, resources.devices(), cgroup.v1_dir("devices")) {
+        set_devices(dir, rules)?;
+    }
     if let (Some(dir), Some(memory)) = (memory_dir, resources.memory()) {
         limit_memory(dir, memory, &mut unenforced)?;
     }
@@ -60,7 +66,7 @@ pub(super) fn apply(
             files::write(&file, &limit.limit().to_string())?;
         }
     }
-    report_the_rest(cgroup, resources, &mut unenforced);
+    report_the_rest(resources, &mut unenforced);
     write_unified(dir, resources)?;
     Ok(unenforced)
 }
@@ -252,12 +258,16 @@ fn throttle(
     Ok(())
 }
 
-fn report_the_rest(cgroup: &Cgroup, resources: &LinuxResources, unenforced: &mut Vec<Unenforced>) {
-    let devices = resources.devices().as_ref().is_some_and(|rules| !rules.is_empty());
-    if devices && cgroup.v1_dir("devices").is_none() {
-        let reason = "device rules need the version 1 controller; CAP_MKNOD stays the barrier";
-        unenforced.push(Unenforced { key: "devices", reason });
-    }
+/// Puts the device rules on the cgroup. Without them a process with CAP_MKNOD reads the host's disks, so a failure is
+/// an error, not a limit that is missing.
+fn set_devices(dir: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
+    let Some(program) = device_program::compile(rules)? else { return Ok(()) };
+    File::open(dir)
+        .and_then(|cgroup| sys::set_device_program(cgroup.as_fd(), &program))
+        .map_err(|source| CgroupError::DeviceRules { dir: dir.to_owned(), source })
+}
+
+fn report_the_rest(resources: &LinuxResources, unenforced: &mut Vec<Unenforced>) {
     if resources.rdma().as_ref().is_some_and(|limits| !limits.is_empty()) {
         let reason = "the rdma controller is not supported";
         unenforced.push(Unenforced { key: "rdma", reason });
