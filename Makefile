@@ -1,5 +1,5 @@
 # The commands of this repository. Tests need root: they make real namespaces, mounts and cgroups.
-.PHONY: test test-vm lint deps build deny bench demo demo-down
+.PHONY: test test-long test-vm lint deps build deny bench demo demo-down
 
 APT = busybox-static skopeo iproute2 mmdebstrap nftables
 
@@ -31,6 +31,10 @@ demo-down:
 # Installs what the tests need from Debian's packages, runs every test, and checks that nothing is left behind.
 test: deps
 	tests/leaks cargo test --all-targets
+
+# What takes an hour: a fault at every system call of a container's and a stack's life, long random chaos.
+test-long: deps
+	tests/leaks cargo test --test it -- --ignored --nocapture --test-threads 1 --skip calls_of_the_scenarios
 
 # The same tests under systemd, cgroup v2 and Debian's kernel: a virtual machine, built once below /var/tmp.
 test-vm: deps

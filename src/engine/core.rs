@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use crate::engine::check::Leaks;
 use crate::engine::config::Config;
 use crate::engine::containers::{Handle, execs::Execs};
 use crate::engine::error::EngineError;
@@ -42,6 +43,7 @@ pub struct Engine {
     /// Memory is about to be given back.
     trimming: AtomicBool,
     pub(crate) limit_watch: LimitWatch,
+    pub(crate) leaks: Leaks,
     database: Mutex<Database>,
     _lock: RootLock,
 }
@@ -84,6 +86,7 @@ impl Engine {
             stacks: Stacks::default(),
             trimming: AtomicBool::new(false),
             limit_watch: LimitWatch::open().map_err(EngineError::io("watch cgroups"))?,
+            leaks: Leaks::default(),
             database: Mutex::new(database),
             _lock: lock,
             paths,

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::engine::check::Leaks;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 
@@ -11,7 +12,8 @@ impl Engine {
     /// Takes a folder away; its files go in the background. An absent one is fine.
     pub(crate) fn discard(&self, folder: &Path) -> Result<(), EngineError> {
         if let Some(target) = self.move_to_trash(folder)? {
-            std::thread::spawn(move || delete(&target));
+            let leaks = self.leaks.clone();
+            std::thread::spawn(move || delete(&target, &leaks));
         }
         Ok(())
     }
@@ -30,7 +32,8 @@ impl Engine {
     /// Empties the trash of what a crash left in it, in the background.
     pub(crate) fn empty_trash(&self) {
         let all = entries(&self.paths.trash());
-        std::thread::spawn(move || all.iter().for_each(|path| delete(path)));
+        let leaks = self.leaks.clone();
+        std::thread::spawn(move || all.iter().for_each(|path| delete(path, &leaks)));
     }
 }
 
@@ -39,10 +42,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-fn delete(path: &Path) {
+fn delete(path: &Path, leaks: &Leaks) {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, path = %path.display(), "a deleted folder is left for the next start");
+            tracing::warn!(%error, path = %path.display(), "a deleted folder is left for now");
+            leaks.collect_soon();
         }
         _ => {}
     }

@@ -43,8 +43,14 @@ impl Engine {
             }
             return Ok(volume);
         }
-        self.make_volume_folder(&wanted.name)?;
-        self.finish_volume(&wanted, Durability::Power)?;
+        let finished = self
+            .make_volume_folder(&wanted.name)
+            .and_then(|_| self.finish_volume(&wanted, Durability::Power));
+        if let Err(error) = finished {
+            // The first error is the one to report; what is left goes with the next start.
+            drop(self.clear_volume(&wanted));
+            return Err(error);
+        }
         Ok(Volume { phase: Phase::Ready, ..wanted })
     }
 

@@ -48,6 +48,7 @@ pub async fn create(handle: &Handle, network: &NetworkConfig) -> Result<u32, Net
     let mark = LinkMessageBuilder::<LinkUnspec>::new().index(index).link_group(LINK_GROUP).up();
     let marked = handle.link().set(mark.build()).execute().await;
     marked.map_err(|error| fail("set up", error))?;
+    netlink::confirm(handle).await?;
     // 127.0.0.1:port reaches a container only when the bridge may carry loopback sources; the raw chain drops what
     // containers send to 127/8 (ip-sysctl.rst, route_localnet).
     netlink::write_sysctl(&route_localnet(network), "1")?;

@@ -14,7 +14,7 @@ use super::endpoint::Place;
 use super::firewall::{self, Bridges, FirewallError, Wish};
 use super::forwarding::Forwarding;
 use super::model::{self, EndpointConfig, NetworkConfig, State};
-use super::netlink::{self, NetlinkError};
+use super::netlink::{self, Connection, NetlinkError};
 use super::nft::apply::{self, ApplyError};
 use super::nft::dump;
 use super::nft::ruleset::{self, Ruleset};
@@ -46,7 +46,7 @@ pub enum NetError {
 pub struct Driver {
     pub(super) root_id: String,
     sandboxes: PathBuf,
-    pub(super) handle: Handle,
+    connection: Connection,
     pub(super) forwarding: Forwarding,
     /// By id.
     pub(super) networks: Mutex<BTreeMap<String, NetworkConfig>>,
@@ -65,7 +65,7 @@ impl Driver {
         Ok(Self {
             root_id: root_id.to_owned(),
             sandboxes: run_dir.join("netns"),
-            handle: netlink::connect()?,
+            connection: Connection::open()?,
             forwarding: Forwarding::open(run_dir)?,
             networks: Mutex::default(),
             indexes: Mutex::default(),
@@ -73,6 +73,10 @@ impl Driver {
             applied: Mutex::default(),
             settled: Mutex::default(),
         })
+    }
+
+    pub(super) fn handle(&self) -> Result<Handle, NetlinkError> {
+        self.connection.handle()
     }
 
     /// Returns where a container's namespace is pinned.
@@ -89,24 +93,27 @@ impl Driver {
     /// Creates or completes one network's bridge. Rules follow with the next [`Driver::publish`].
     pub async fn create_network(&self, network: &NetworkConfig) -> Result<(), NetError> {
         let _change = self.changing.read().await;
-        let index = bridge::create(&self.handle, network).await?;
+        // Known before it is whole: a bridge that fails half-way has to be removed.
+        lock(&self.networks).insert(network.id.clone(), network.clone());
+        let index = bridge::create(&self.handle()?, network).await?;
         self.forwarding.turn_on_for(network)?;
         lock(&self.indexes).insert(network.id.clone(), index);
-        lock(&self.networks).insert(network.id.clone(), network.clone());
         Ok(())
     }
 
-    /// Removes one network's bridge; a missing one is fine.
+    /// Removes one network's bridge; a missing one is fine. After an error it is still known, and removed by the next
+    /// call.
     pub async fn remove_network(&self, id: &str) -> Result<(), NetError> {
         let _change = self.changing.read().await;
-        let network = lock(&self.networks).remove(id);
-        lock(&self.indexes).remove(id);
+        let network = lock(&self.networks).get(id).cloned();
         if let Some(network) = network {
-            bridge::remove(&self.handle, &network.bridge).await?;
-            self.forwarding.turn_off_if_unused(&self.handle).await?;
-            if lock(&self.settled).is_some() {
-                self.open_firewall()?;
-            }
+            bridge::remove(&self.handle()?, &network.bridge).await?;
+            self.forwarding.turn_off_if_unused(&self.handle()?).await?;
+        }
+        let known = lock(&self.networks).remove(id).is_some();
+        lock(&self.indexes).remove(id);
+        if known && lock(&self.settled).is_some() {
+            self.open_firewall()?;
         }
         Ok(())
     }
@@ -142,7 +149,7 @@ impl Driver {
         let links = netlink::apart(async || netlink::link_names(&netlink::connect()?).await);
         for link in links.await? {
             if model::is_ours(&self.root_id, &link) && !wanted.contains(&link) {
-                netlink::delete_link(&self.handle, &link).await?;
+                netlink::delete_link(&self.handle()?, &link).await?;
             }
         }
         Ok(())
@@ -151,7 +158,7 @@ impl Driver {
     /// Tells whether the host's side of an endpoint is there.
     pub async fn is_connected(&self, container: &str, network: &str) -> Result<bool, NetError> {
         let outer = model::veth_name(&self.root_id, network, container);
-        Ok(netlink::find_link(&self.handle, &outer).await?.is_some())
+        Ok(netlink::find_link(&self.handle()?, &outer).await?.is_some())
     }
 
     /// Creates a container's namespace and returns its path. One that exists is kept.
@@ -190,11 +197,11 @@ impl Driver {
         let default_route = route == DefaultRoute::Here;
         let place =
             Place { network: &network, sandbox: &sandbox, outer: &outer, inner, default_route };
-        match endpoint::create(&self.handle, endpoint, &place).await {
+        match endpoint::create(&self.handle()?, endpoint, &place).await {
             // Somebody removed it, and whoever makes it again may not have come to it yet.
             Err(NetlinkError::NoLink { link }) if link == network.bridge => {
                 self.complete_known(&network.id).await?;
-                Ok(endpoint::create(&self.handle, endpoint, &place).await?)
+                Ok(endpoint::create(&self.handle()?, endpoint, &place).await?)
             }
             created => Ok(created?),
         }
@@ -269,6 +276,11 @@ impl Driver {
             *settled = Some(wanted);
         }
         Ok(touched)
+    }
+
+    /// Lets the next [`Driver::publish`] replace the whole table.
+    pub fn forget_rules(&self) {
+        *lock(&self.applied) = None;
     }
 
     /// Returns the elements that the rules of `state` have, in nft's words.

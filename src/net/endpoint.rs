@@ -104,7 +104,8 @@ pub async fn attach(handle: &Handle, index: u32, bridge: u32) -> Result<(), Netl
     };
     let port = LinkMessageBuilder::<LinkUnspec>::new().index(index).controller(bridge).up();
     handle.link().set(port.build()).execute().await.map_err(fail)?;
-    set_hairpin(handle, index).await.map_err(fail)
+    set_hairpin(handle, index).await.map_err(fail)?;
+    netlink::confirm(handle).await
 }
 
 async fn finish(
@@ -182,7 +183,7 @@ async fn remove_default_routes(handle: &Handle) -> Result<(), NetlinkError> {
             }
         }
     }
-    Ok(())
+    netlink::confirm(handle).await
 }
 
 async fn add_default_route(handle: &Handle, gateway: IpAddr) -> Result<(), NetlinkError> {
@@ -194,5 +195,6 @@ async fn add_default_route(handle: &Handle, gateway: IpAddr) -> Result<(), Netli
     added.map_err(|source| NetlinkError::Request {
         action: format!("route through {gateway}"),
         source,
-    })
+    })?;
+    netlink::confirm(handle).await
 }

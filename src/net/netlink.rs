@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -18,6 +19,7 @@ use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, State};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use tokio::task::JoinHandle;
 
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
@@ -37,12 +39,36 @@ pub enum NetlinkError {
     Sysctl { path: PathBuf, source: io::Error },
 }
 
-/// Opens a connection in the calling thread's namespace. Needs a tokio runtime.
-pub fn connect() -> Result<Handle, NetlinkError> {
+/// A connection that lasts. One that failed, by a full queue say, is replaced when it is next used: its task ends at
+/// the first error, and every request after it would fail too.
+#[derive(Debug)]
+pub struct Connection(Mutex<(Handle, JoinHandle<()>)>);
+
+impl Connection {
+    /// Opens it in the calling thread's namespace. Needs a tokio runtime.
+    pub fn open() -> Result<Self, NetlinkError> {
+        Ok(Self(Mutex::new(open()?)))
+    }
+
+    /// Returns a handle that works now.
+    pub fn handle(&self) -> Result<Handle, NetlinkError> {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.1.is_finished() {
+            *current = open()?;
+        }
+        Ok(current.0.clone())
+    }
+}
+
+fn open() -> Result<(Handle, JoinHandle<()>), NetlinkError> {
     let (connection, handle, _) =
         rtnetlink::new_connection().map_err(|source| NetlinkError::Open { source })?;
-    tokio::spawn(connection);
-    Ok(handle)
+    Ok((handle, tokio::spawn(connection)))
+}
+
+/// Opens a connection in the calling thread's namespace. Needs a tokio runtime.
+pub fn connect() -> Result<Handle, NetlinkError> {
+    open().map(|(handle, _)| handle)
 }
 
 /// Runs `work` on a thread of its own inside the network namespace pinned at `path`.
@@ -116,7 +142,9 @@ where
 pub async fn find_link(handle: &Handle, name: &str) -> Result<Option<LinkMessage>, NetlinkError> {
     let mut links = handle.link().get().match_name(name).execute();
     match links.try_next().await {
-        Ok(link) => Ok(link),
+        Ok(Some(link)) => Ok(Some(link)),
+        // The kernel answers with a link or an error: the connection failed, which its streams don't tell.
+        Ok(None) => Err(unanswered(format!("look for link {name}"))),
         Err(error) if is_errno(&error, libc::ENODEV) => Ok(None),
         Err(source) => {
             Err(NetlinkError::Request { action: format!("look for link {name}"), source })
@@ -127,7 +155,31 @@ pub async fn find_link(handle: &Handle, name: &str) -> Result<Option<LinkMessage
 /// Returns all links.
 pub async fn links(handle: &Handle) -> Result<Vec<LinkMessage>, NetlinkError> {
     let links = handle.link().get().execute().try_collect().await;
-    links.map_err(|source| NetlinkError::Request { action: "list the links".to_owned(), source })
+    let links: Vec<LinkMessage> = links
+        .map_err(|source| NetlinkError::Request { action: "list the links".to_owned(), source })?;
+    match links.is_empty() {
+        // Every namespace has its loopback.
+        true => Err(unanswered("list the links".to_owned())),
+        false => Ok(links),
+    }
+}
+
+/// Fails when a request before it was not answered: a connection that failed ends its streams as if all had been told,
+/// and takes no request any more. Whatever changes something ends with this, or with an answer that it needs.
+pub async fn confirm(handle: &Handle) -> Result<(), NetlinkError> {
+    let mut loopback = handle.link().get().match_index(1).execute();
+    let failed =
+        |source| NetlinkError::Request { action: "hear the kernel's answer".into(), source };
+    match loopback.try_next().await {
+        Ok(Some(_)) => Ok(()),
+        // Only a connection that failed says nothing.
+        Ok(None) => Err(failed(rtnetlink::Error::RequestFailed)),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+fn unanswered(action: String) -> NetlinkError {
+    NetlinkError::Request { action, source: rtnetlink::Error::RequestFailed }
 }
 
 /// Returns the names of all links.
@@ -145,8 +197,12 @@ pub async fn link_names(handle: &Handle) -> Result<Vec<String>, NetlinkError> {
 /// Returns all addresses.
 pub async fn addresses(handle: &Handle) -> Result<Vec<AddressMessage>, NetlinkError> {
     let addresses = handle.address().get().execute().try_collect().await;
-    addresses
-        .map_err(|source| NetlinkError::Request { action: "list the addresses".to_owned(), source })
+    let addresses = addresses.map_err(|source| NetlinkError::Request {
+        action: "list the addresses".to_owned(),
+        source,
+    })?;
+    confirm(handle).await?;
+    Ok(addresses)
 }
 
 /// Returns all unicast routes of both families, of all tables but `local`.
@@ -163,6 +219,7 @@ pub async fn all_routes(handle: &Handle) -> Result<Vec<RouteMessage>, NetlinkErr
             })?;
         found.extend(routes.into_iter().filter(|route| route.header.kind == RouteType::Unicast));
     }
+    confirm(handle).await?;
     Ok(found)
 }
 
@@ -196,7 +253,7 @@ pub async fn delete_link(handle: &Handle, name: &str) -> Result<(), NetlinkError
         Err(error) if !is_errno(&error, libc::ENODEV) => {
             Err(NetlinkError::Request { action: format!("delete link {name}"), source: error })
         }
-        _ => Ok(()),
+        _ => confirm(handle).await,
     }
 }
 
@@ -204,7 +261,8 @@ pub async fn delete_link(handle: &Handle, name: &str) -> Result<(), NetlinkError
 pub async fn set_up(handle: &Handle, index: u32) -> Result<(), NetlinkError> {
     let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
     let set = handle.link().set(message).execute().await;
-    set.map_err(|source| NetlinkError::Request { action: format!("set link {index} up"), source })
+    set.map_err(|source| NetlinkError::Request { action: format!("set link {index} up"), source })?;
+    confirm(handle).await
 }
 
 /// Waits until a link may carry packets. The kernel activates a link's queue, and a bridge its port, some time after

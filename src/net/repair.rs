@@ -105,10 +105,10 @@ impl Driver {
 
     /// Makes a bridge, or what it lacks.
     async fn complete(&self, network: &NetworkConfig) -> Result<(), NetError> {
-        let index = bridge::create(&self.handle, network).await?;
+        let index = bridge::create(&self.handle()?, network).await?;
         lock(&self.indexes).insert(network.id.clone(), index);
         for subnet in &network.subnets {
-            add_route(&self.handle, index, network, subnet).await?;
+            add_route(&self.handle()?, index, network, subnet).await?;
         }
         if !network.internal {
             netlink::write_sysctl(&forwarding(network), "1")?;
@@ -133,7 +133,9 @@ impl Driver {
                 continue;
             };
             if !is_port(link, bridge.header.index) {
-                match endpoint::attach(&self.handle, link.header.index, bridge.header.index).await {
+                match endpoint::attach(&self.handle()?, link.header.index, bridge.header.index)
+                    .await
+                {
                     Ok(()) => repair.ports.push(endpoint()),
                     // It went meanwhile, which is told by a notice of its own.
                     Err(error) => repair.failed.push(error.into()),
@@ -150,7 +152,7 @@ impl Driver {
     /// Tells whether an endpoint's outer device is there and has a carrier: its inner side is up.
     pub async fn carries(&self, container: &str, network: &str) -> Result<bool, NetError> {
         let outer = model::veth_name(&self.root_id, network, container);
-        let link = netlink::find_link(&self.handle, &outer).await?;
+        let link = netlink::find_link(&self.handle()?, &outer).await?;
         Ok(link.is_some_and(|link| link.header.flags.contains(LinkFlags::LowerUp)))
     }
 
@@ -288,7 +290,7 @@ async fn add_route(
             action: format!("route {} to {}", subnet.subnet, network.bridge),
             source: error,
         }),
-        _ => Ok(()),
+        _ => netlink::confirm(handle).await,
     }
 }
 

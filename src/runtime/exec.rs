@@ -50,5 +50,5 @@ pub(crate) fn run(
     init::join_cgroup(plan.cgroup, birth)?;
     setns(plan.init.as_fd(), JOINED).during(|| "join the container's namespaces".into())?;
     streams.connect(plan.process, parent, false)?;
-    init::become_user_and_execute(plan.process, plan.seccomp)
+    init::become_user_and_execute(plan.process, plan.seccomp, parent)
 }

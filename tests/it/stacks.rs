@@ -1,5 +1,7 @@
 //! Stacks on a real kernel: brought up, kept, changed, and taken down, through the API that the command line uses.
 
+use std::path::PathBuf;
+
 use bargee::protocol::{ApplyOptions, StackView};
 
 use super::support::engine::{PATIENCE, possible, wait_for};
@@ -80,13 +82,9 @@ fn what_was_removed_or_killed_by_hand_is_healed() {
     host.until_running("web");
 }
 
-#[test]
-fn an_engine_that_dies_half_way_goes_on_where_it_was() {
-    if !possible() {
-        return;
-    }
-    let mut host = Host::start();
-    // The database becomes healthy when the test says so; by then another engine is at work.
+/// Begins to bring up [`SHOP`] with a database that becomes healthy when the file `ready` is in the folder that is
+/// returned; `web` waits for it. Returns once the database runs, with the text and the client that still reads.
+fn begin_behind_a_gate(host: &Host) -> (PathBuf, String, impl Sized + use<>) {
     let gate = host.0.folder().join("gate");
     std::fs::create_dir(&gate).expect("a folder");
     let text = SHOP
@@ -107,11 +105,47 @@ fn an_engine_that_dies_half_way_goes_on_where_it_was() {
         db.replicas.first().filter(|replica| replica.state == "running").map(drop)
     })
     .unwrap_or_else(|| panic!("the database does not run\n{}", host.0.log()));
+    (gate, text, client)
+}
+
+#[test]
+fn an_engine_that_dies_half_way_goes_on_where_it_was() {
+    if !possible() {
+        return;
+    }
+    let mut host = Host::start();
+    let (gate, text, _client) = begin_behind_a_gate(&host);
     host.0.kill();
     std::fs::write(gate.join("ready"), "").expect("the gate opens");
     host.0.launch();
     host.until_running("web");
     assert_eq!(host.plan(&text), "");
+}
+
+#[test]
+fn a_stop_of_what_has_no_container_yet_is_remembered_too() {
+    if !possible() {
+        return;
+    }
+    let host = Host::start();
+    let (gate, _, _client) = begin_behind_a_gate(&host);
+    // Nothing makes it again before the database is healthy.
+    wait_for(PATIENCE, || host.replica("web")).expect("it is made before it can start");
+    host.remove_container(&host.id("web"));
+    assert_eq!(host.replica("web"), None);
+    let stopped = host.services("stop", &["web"]);
+    assert!(stopped.ok, "{stopped:?}");
+    std::fs::write(gate.join("ready"), "").expect("the gate opens");
+    // The loop heals the database, and has looked at what waited for it by then.
+    for _ in 0..2 {
+        let db = host.id("db");
+        host.remove_container(&db);
+        host.until_replaced("db", &db);
+    }
+    assert_eq!(host.replica("web"), None);
+    let started = host.services("start", &["web"]);
+    assert!(started.ok, "{started:?}");
+    host.until_running("web");
 }
 
 #[test]

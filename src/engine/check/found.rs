@@ -9,6 +9,7 @@ use super::things::Thing;
 use super::wanted::Wanted;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
+use crate::engine::state::containers::Container;
 use crate::engine::state::{addresses, ports};
 use crate::runtime::cgroup;
 
@@ -146,11 +147,15 @@ impl Engine {
     }
 
     fn find_promises(&self, found: &mut BTreeSet<Thing>) -> Result<(), EngineError> {
-        let owners = self.network_account().port_owners;
+        let mut owners = self.network_account().port_owners;
+        // A container that starts has its ports before it is connected, as one that stops has for a moment more.
+        for row in self.handles().iter().map(|handle| handle.row()) {
+            if row.phase.is_intent() {
+                owners.extend(port_owners(&row));
+            }
+        }
         for (owner, port) in self.read(ports::list)? {
-            // A container that starts has its ports before it is connected.
-            let starts = self.handle(&owner).is_some_and(|handle| handle.row().phase.is_intent());
-            if !owners.contains(&owner) && !starts {
+            if !owners.contains(&owner) {
                 found.insert(Thing::PromisedPort { owner, port });
             }
         }
@@ -161,6 +166,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Names that a container may have host ports under.
+fn port_owners(row: &Container) -> impl Iterator<Item = String> + use<> {
+    let service = row.replica.as_ref().map(|one| format!("{}/{}", one.stack, one.service));
+    service.into_iter().chain([row.id.clone()])
 }
 
 /// Reads the fifth field of a line, where a space is `\040` (proc_pid_mountinfo(5)).

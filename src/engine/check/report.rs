@@ -16,20 +16,29 @@ use crate::protocol::{CheckReport, Fault};
 const PATIENCE: Duration = Duration::from_secs(3);
 const BETWEEN: Duration = Duration::from_millis(50);
 
-type Differences = BTreeSet<(Fault, Thing)>;
+pub(super) type Differences = BTreeSet<(Fault, Thing)>;
 
 impl Engine {
     /// Compares records, kernel and disk, and returns what differs for longer than work takes.
     pub async fn check(self: &Arc<Self>) -> Result<CheckReport, EngineError> {
-        let deadline = Instant::now() + PATIENCE;
+        let (both, wanted) = self.lasting_differences(PATIENCE).await?;
+        let findings = both.iter().map(|(fault, thing)| thing.finding(*fault)).collect();
+        Ok(CheckReport { busy: wanted.busy.into_iter().collect(), findings })
+    }
+
+    /// Returns the differences that stayed for `patience`, and what was wanted at last.
+    pub(super) async fn lasting_differences(
+        self: &Arc<Self>,
+        patience: Duration,
+    ) -> Result<(Differences, Wanted), EngineError> {
+        let deadline = Instant::now() + patience;
         let mut stayed: Option<Differences> = None;
         loop {
             let wanted = self.wanted_things()?;
             let now = differences(&wanted, &self.found_things(&wanted).await?);
             let both = stayed.map_or_else(|| now.clone(), |before| &before & &now);
             if both.is_empty() || Instant::now() >= deadline {
-                let findings = both.iter().map(|(fault, thing)| thing.finding(*fault)).collect();
-                return Ok(CheckReport { busy: wanted.busy.into_iter().collect(), findings });
+                return Ok((both, wanted));
             }
             stayed = Some(both);
             tokio::time::sleep(BETWEEN).await;

@@ -1,6 +1,7 @@
 //! One container in memory.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -9,6 +10,10 @@ use crate::engine::error::EngineError;
 use crate::engine::names;
 use crate::engine::state::containers::{self, Container};
 use crate::engine::state::{Durability, StateError};
+
+/// Until the first try to write what the database could not take; doubled each time up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a watcher of a container sees.
 #[derive(Debug, Clone)]
@@ -110,6 +115,32 @@ impl Engine {
         let row = Arc::new(row);
         handle.state.send_replace(Snapshot { row: Arc::clone(&row), removed: false });
         Ok(row)
+    }
+
+    /// As [`Engine::change`], for what has happened and can't be refused: when the database can't take it, it holds here
+    /// at once and is written as soon as it can be. The next engine would find it out by itself.
+    pub(crate) fn note(self: &Arc<Self>, handle: &Arc<Handle>, change: impl Fn(&mut Container)) {
+        let Err(error) = self.change(handle, Durability::Process, &change) else { return };
+        tracing::error!(container = handle.id, %error, "what happened is not written down yet");
+        {
+            let _changing = handle.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            handle.state.send_modify(|snapshot| change(Arc::make_mut(&mut snapshot.row)));
+        }
+        let (engine, handle) = (Arc::downgrade(self), Arc::clone(handle));
+        tokio::spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                tokio::time::sleep(pause).await;
+                // A removal deletes the row under this lock, and it must not come back.
+                let _verb = handle.verb.lock().await;
+                let Some(engine) = engine.upgrade() else { return };
+                let is_gone = handle.state.borrow().removed;
+                if is_gone || engine.change(&handle, Durability::Process, |_| ()).is_ok() {
+                    return;
+                }
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        });
     }
 
     /// Forgets a container whose row is gone from the database, and tells those who wait for it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::live::service_of;
 use super::publish::is_refused;
@@ -90,6 +91,34 @@ impl Engine {
     /// Tells whether a link's name is one that this root gives.
     pub(crate) fn owns_link(&self, name: &str) -> bool {
         model::is_ours(&self.networks.root_id, name)
+    }
+
+    /// Returns the container whose link to some network has this name.
+    pub(crate) fn container_of_link(&self, link: &str) -> Option<String> {
+        let networks = self.networks.rows();
+        let handles = self.handles();
+        let is_its = |id: &str| {
+            let name = |network: &String| model::veth_name(&self.networks.root_id, network, id);
+            networks.keys().any(|network| name(network) == link)
+        };
+        handles.iter().find(|handle| is_its(handle.id())).map(|handle| handle.id().to_owned())
+    }
+
+    /// Tells whether a container is connected, or being disconnected.
+    pub(crate) fn is_on_networks(&self, container: &str) -> bool {
+        self.networks.live().contains_key(container) || self.networks.leaving().contains(container)
+    }
+
+    /// Deletes a link that belongs to nothing.
+    pub(crate) async fn delete_link(&self, name: &str) -> Result<(), EngineError> {
+        Ok(crate::net::endpoint::remove(name).await.map_err(crate::net::driver::NetError::from)?)
+    }
+
+    /// Has rules and netd follow even if we believe that they do.
+    pub(crate) async fn publish_anew(self: &Arc<Self>) -> Result<(), EngineError> {
+        self.networks.driver.forget_rules();
+        self.networks.published.lock().await.forget_netd();
+        self.refresh_publications().await
     }
 
     /// Removes the pin of a namespace that belongs to no container.

@@ -80,6 +80,7 @@ impl Engine {
         tokio::spawn(async move {
             if let Err(error) = engine.refresh_publications().await {
                 tracing::warn!(error = error.full(), "names and ports are not up to date");
+                engine.leaks.collect_soon();
             }
         });
     }

@@ -1,12 +1,12 @@
 //! Creating, finding and removing networks.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 
 use ipnet::IpNet;
 
 use super::choose::{self, Taken};
-use super::live::{self, HOST_BINDING};
+use super::live::{self, HOST_BINDING, Rows};
 use super::{DEFAULT_NETWORK, Networks, PREDEFINED};
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
@@ -70,23 +70,31 @@ impl Engine {
         request.spec.driver.get_or_insert_with(|| "bridge".to_owned());
         let routes = self.networks.driver.routes().await?;
         let row = self.reserve_subnets(request, &routes)?;
-        if let Err(error) = self.make_bridge(&row).await {
-            // What is left of the bridge goes with the next start; the first error is the one to report.
+        if let Err(error) = self.finish_network(&row).await {
+            // What is left goes with the next start; the first error is the one to report.
             drop(self.networks.driver.remove_network(&row.id).await);
+            self.network_rows().remove(&row.id);
             drop(self.write(Durability::Process, |tx| table::delete(tx, &row.id)));
             return Err(error);
         }
-        self.write(Durability::Power, |tx| table::set_phase(tx, &row.id, Phase::Ready))?;
-        let row = Network { phase: Phase::Ready, ..row };
-        let shared = Arc::new(row.clone());
-        self.networks
-            .rows
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(row.id.clone(), shared);
-        self.refresh_publications().await?;
         self.network_event("create", &row, None);
-        Ok(row)
+        Ok(Network { phase: Phase::Ready, ..row })
+    }
+
+    /// Makes what the row of a new network promises.
+    async fn finish_network(self: &Arc<Self>, row: &Network) -> Result<(), EngineError> {
+        self.make_bridge(row).await?;
+        let ready = Arc::new(Network { phase: Phase::Ready, ..row.clone() });
+        self.network_rows().insert(row.id.clone(), ready);
+        self.refresh_publications().await?;
+        self.write::<_, StateError>(Durability::Power, |tx| {
+            table::set_phase(tx, &row.id, Phase::Ready)
+        })?;
+        Ok(())
+    }
+
+    fn network_rows(&self) -> RwLockWriteGuard<'_, Rows> {
+        self.networks.rows.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the intent: a row that has its subnets.
@@ -163,17 +171,26 @@ impl Engine {
             return Err(EngineError::Forbidden { message });
         }
         self.withdraw(&row)?;
+        if let Err(error) = self.finish_removal(&row).await {
+            // It can be removed again; a start of the engine would do so too.
+            self.network_rows().insert(row.id.clone(), Arc::new(row));
+            return Err(error);
+        }
+        self.network_event("destroy", &row, None);
+        Ok(())
+    }
+
+    async fn finish_removal(self: &Arc<Self>, row: &Network) -> Result<(), EngineError> {
         self.write(Durability::Process, |tx| table::set_phase(tx, &row.id, Phase::Removing))?;
         self.networks.driver.remove_network(&row.id).await?;
         self.refresh_publications().await?;
         self.write(Durability::Power, |tx| table::delete(tx, &row.id))?;
-        self.network_event("destroy", &row, None);
         Ok(())
     }
 
     /// Takes a network out of sight unless a container is connected: whoever connects looks under the same lock.
     fn withdraw(&self, row: &Network) -> Result<(), EngineError> {
-        let mut rows = self.networks.rows.write().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.network_rows();
         let live = self.networks.live();
         let active: Vec<String> = live
             .iter()

@@ -165,7 +165,8 @@ impl Engine {
         closing.retain(|_, task| !task.is_finished());
         let task = tokio::spawn(async move {
             if let Err(error) = engine.close(&id, &found).await {
-                tracing::warn!(container = id, %error, "a container's links are left until the next start");
+                tracing::warn!(container = id, %error, "a container's links are left for now");
+                engine.leaks.collect_soon();
             }
         });
         closing.insert(container.to_owned(), task);

@@ -14,7 +14,7 @@ use crate::engine::containers::lifecycle::By;
 use crate::engine::core::Engine;
 use crate::engine::error::{EngineError, Kind};
 use crate::engine::host::{RealHost, seconds};
-use crate::engine::state::Durability;
+use crate::engine::state::{Durability, stacks};
 use crate::protocol::{Progress, ServiceSelection};
 use crate::reconcile::apply::apply;
 use crate::reconcile::diff::{Verb, plan_verb, restarted_with};
@@ -82,7 +82,8 @@ impl Engine {
         host.grace = seconds(selection.timeout);
         host.anonymous_volumes = selection.volumes;
         let observed = host.observe(name, None).await?;
-        let chosen = words.choose(name, &observed)?;
+        let wanted = self.wanted_replicas(name)?;
+        let chosen = words.choose(name, &observed, &wanted)?;
         let mut ids: BTreeSet<String> = chosen.iter().map(|one| one.id.clone()).collect();
         let mut message = None;
         let verb = match verb {
@@ -126,6 +127,10 @@ impl Engine {
                 Verb::Remove
             }
         };
+        if verb == Verb::Stop {
+            let absent = words.absent(&observed, &wanted);
+            self.write(Durability::Process, |tx| stacks::dismiss(tx, name.as_str(), &absent))?;
+        }
         if host.by == By::User {
             // What never started, or ended by itself, has nothing to stop; the wish is remembered all the same.
             for one in chosen.iter().filter(|one| !runs(one)) {
@@ -146,6 +151,15 @@ impl Engine {
         }
     }
 
+    /// Returns the replicas that the stored stack wants; none when it was never brought up.
+    fn wanted_replicas(&self, name: &StackName) -> Result<Vec<(ServiceName, u32)>, EngineError> {
+        let Some(stored) = self.stored_stack(name.as_str())? else { return Ok(Vec::new()) };
+        let services = stored.stack().services.values();
+        Ok(services
+            .flat_map(|service| (1..=service.replicas).map(|number| (service.name.clone(), number)))
+            .collect())
+    }
+
     async fn kill_services(
         self: &Arc<Self>,
         name: &StackName,
@@ -153,7 +167,7 @@ impl Engine {
         signal: i32,
     ) -> Result<Option<String>, Failure> {
         let observed = RealHost::new(self).observe(name, None).await?;
-        for container in words.choose(name, &observed)? {
+        for container in words.choose(name, &observed, &self.wanted_replicas(name)?)? {
             let running = matches!(container.state, State::Running { .. } | State::Paused);
             if !running {
                 continue;
@@ -199,17 +213,45 @@ impl Words {
         Ok(parsed)
     }
 
-    /// Returns the containers that are meant; no words mean all. One-off containers are not meant.
+    /// Returns whether a replica is meant; no words mean all.
+    fn mean(&self, service: &ServiceName, number: u32) -> bool {
+        self.services.is_empty() && self.numbers.is_empty()
+            || self.services.contains(service)
+            || self.numbers.contains(&(service.clone(), number))
+    }
+
+    /// Returns the replicas that are meant, wanted, and have no container.
+    fn absent(
+        &self,
+        observed: &Observed,
+        wanted: &[(ServiceName, u32)],
+    ) -> Vec<(ServiceName, u32)> {
+        let is_there = |service: &ServiceName, number: u32| {
+            let mut replicas = observed.containers.values().filter(|container| !container.oneoff);
+            replicas.any(|container| container.service == *service && container.number == number)
+        };
+        let absent = wanted
+            .iter()
+            .filter(|(service, number)| self.mean(service, *number) && !is_there(service, *number));
+        absent.cloned().collect()
+    }
+
+    /// Returns the containers that are meant. One-off containers are not meant.
     fn choose<'a>(
         &self,
         stack: &StackName,
         observed: &'a Observed,
+        wanted: &[(ServiceName, u32)],
     ) -> Result<Vec<&'a ObservedContainer>, EngineError> {
         let replicas = || observed.containers.values().filter(|container| !container.oneoff);
         let named = self.services.iter().chain(self.numbers.iter().map(|(service, _)| service));
         for service in named {
-            if !replicas().any(|container| container.service == *service) {
-                let known: BTreeSet<&str> = replicas().map(|c| c.service.as_str()).collect();
+            let known: BTreeSet<&str> = replicas()
+                .map(|container| &container.service)
+                .chain(wanted.iter().map(|(service, _)| service))
+                .map(ServiceName::as_str)
+                .collect();
+            if !known.contains(service.as_str()) {
                 return Err(StackError::NoService {
                     stack: stack.as_str().to_owned(),
                     word: service.as_str().to_owned(),
@@ -218,12 +260,7 @@ impl Words {
                 .into());
             }
         }
-        let all = self.services.is_empty() && self.numbers.is_empty();
-        let chosen = replicas().filter(|container| {
-            all || self.services.contains(&container.service)
-                || self.numbers.contains(&(container.service.clone(), container.number))
-        });
-        Ok(chosen.collect())
+        Ok(replicas().filter(|container| self.mean(&container.service, container.number)).collect())
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::StateError;
+use crate::spec::name::ServiceName;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stack {
@@ -164,7 +165,7 @@ pub fn set_content(
         .map_err(StateError::on("write a revision's content"))
 }
 
-/// Returns the replicas, by service and number, that the user stopped and then removed.
+/// Returns the replicas, by service and number, that the user stopped and that have no container.
 pub fn dismissed(
     connection: &Connection,
     stack: &str,
@@ -175,6 +176,23 @@ pub fn dismissed(
             statement.query_map([stack], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
         .map_err(StateError::on("list a stack's dismissed replicas"))
+}
+
+/// Records that the user stopped replicas that have no container: nothing makes them until they are asked for.
+pub fn dismiss(
+    connection: &Connection,
+    stack: &str,
+    replicas: &[(ServiceName, u32)],
+) -> Result<(), StateError> {
+    for (service, number) in replicas {
+        connection
+            .execute(
+                "INSERT OR IGNORE INTO dismissed (stack, service, number) VALUES (?, ?, ?)",
+                params![stack, service.as_str(), number],
+            )
+            .map_err(StateError::on("record a stopped replica"))?;
+    }
+    Ok(())
 }
 
 /// Forgets that replicas of `service` (of all services when `None`) were dismissed.

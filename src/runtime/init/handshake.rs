@@ -1,5 +1,5 @@
-//! What child and shim say before the program runs: that it lives, then the pty's master, an error, or (by the end of
-//! the stream at `execve`) success. A close-on-exec stream socket carries it.
+//! What child and shim say before the program runs: that it lives, the pty's master, that it is ready, then an error
+//! or (by the end of the stream at `execve`) success. A close-on-exec stream socket carries it.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -44,6 +44,8 @@ pub(crate) enum Outcome {
 
 /// The first byte of a child.
 const ALIVE: &[u8] = b"+";
+/// The last byte before only the user's rights and `execve` are left. Without it the stream's end is the child's.
+const READY: &[u8] = b"=";
 
 pub(crate) fn pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(
@@ -57,6 +59,11 @@ pub(crate) fn pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
 /// Tells the parent that the child lives; a lost parent needs no answer.
 pub(crate) fn announce(parent: BorrowedFd<'_>) {
     let _ = rustix::net::send(parent, ALIVE, SendFlags::NOSIGNAL);
+}
+
+/// Tells the parent that all but the program's own rights is made; a lost parent needs no answer.
+pub(crate) fn announce_ready(parent: BorrowedFd<'_>) {
+    let _ = rustix::net::send(parent, READY, SendFlags::NOSIGNAL);
 }
 
 /// Tells the parent why the child ends; a lost parent needs no answer.
@@ -98,9 +105,15 @@ pub(crate) fn wait(child: OwnedFd) -> std::io::Result<Outcome> {
         }
     }
     let Some(text) = text.strip_prefix(ALIVE) else { return Ok(Outcome::Stillborn) };
-    if text.is_empty() {
-        return Ok(Outcome::Executed { terminal });
-    }
+    let text = match text.strip_prefix(READY) {
+        Some([]) => return Ok(Outcome::Executed { terminal }),
+        Some(rest) => rest,
+        None if text.is_empty() => {
+            let message = "it was killed before it executed its program".to_owned();
+            return Ok(Outcome::Failed { message, code: 128 });
+        }
+        None => text,
+    };
     let text = String::from_utf8_lossy(text).into_owned();
     let (code, message) = text.split_once('\n').unwrap_or(("128", &text));
     Ok(Outcome::Failed { message: message.to_owned(), code: code.parse().unwrap_or(128) })

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use oci_spec::runtime::{LinuxSeccomp, Process};
 use rustix::fs::Mode;
 use rustix::thread::{CapabilitiesSecureBits, set_capabilities_secure_bits};
 
-use super::{During, InitError};
+use super::{During, InitError, handshake};
 use crate::runtime::{capabilities, rlimits, seccomp, sys};
 
 /// The last steps, the same for init and for an exec. The order is capabilities(7)'s: the bounding set
@@ -20,7 +21,10 @@ use crate::runtime::{capabilities, rlimits, seccomp, sys};
 pub(crate) fn become_user_and_execute(
     process: &Process,
     filter: Option<&LinuxSeccomp>,
+    parent: BorrowedFd<'_>,
 ) -> Result<Infallible, InitError> {
+    // Before the filter, which may forbid it.
+    handshake::announce_ready(parent);
     let refused = |error: &dyn std::fmt::Display| InitError::Restrict(error.to_string());
     sys::close_on_exec_from_3().during(|| "mark descriptors".into())?;
     if let Some(limits) = process.rlimits() {

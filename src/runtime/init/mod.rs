@@ -193,7 +193,7 @@ pub(crate) fn run(
     if let Some(command_line) = &plan.stays {
         pid1::split(std::io::stdin().as_fd(), command_line, plan.process)?;
     }
-    become_user_and_execute(plan.process, seccomp_of(plan.spec))
+    become_user_and_execute(plan.process, seccomp_of(plan.spec), parent)
 }
 
 /// Keeps processes inside from opening our `/proc/PID/exe` and descriptors until `execve`, which ends it

@@ -50,25 +50,41 @@ impl Engine {
 
     /// Starts the process again after `stop` or `kill`.
     pub fn launch(&mut self) {
+        self.spawn(|_| ());
+        self.wait_until_it_answers();
+    }
+
+    /// As [`Engine::launch`], with a change of the command, and without waiting for an answer.
+    pub fn spawn(&mut self, change: impl FnOnce(&mut Command)) {
         assert!(self.process.is_none(), "the engine runs already");
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.log_path())
             .expect("the log can be opened");
-        let process = self
-            .command(&["engine", "--config"])
+        let mut command = self.command(&["engine", "--config"]);
+        command
             .arg(self.folder.path().join("config.toml"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log can be shared"))
-            .stderr(log)
-            .spawn()
-            .expect("the binary starts");
-        self.process = Some(process);
-        self.wait_until_it_answers();
+            .stderr(log);
+        change(&mut command);
+        self.process = Some(command.spawn().expect("the binary starts"));
     }
 
-    fn wait_until_it_answers(&mut self) {
+    /// Tells whether the process ended by itself; then it can be launched again.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self
+            .process
+            .as_mut()
+            .is_none_or(|process| process.try_wait().expect("a child can be waited for").is_some());
+        if ended {
+            self.process = None;
+        }
+        ended
+    }
+
+    pub fn wait_until_it_answers(&mut self) {
         let start = Instant::now();
         loop {
             if let Ok(stream) = UnixStream::connect(self.socket()) {

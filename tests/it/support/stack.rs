@@ -82,7 +82,8 @@ pub fn request(text: &str, options: ApplyOptions) -> ApplyRequest {
         variables: BTreeMap::new(),
         source: "/srv/stack.yaml".to_owned(),
     };
-    ApplyRequest { submission, options }
+    // The plan's text comes with the detail.
+    ApplyRequest { submission, options: ApplyOptions { detail: true, ..options } }
 }
 
 /// An engine with an image named `busybox`.

@@ -10,7 +10,6 @@ use crate::engine::containers::Handle;
 use crate::engine::containers::remove::RemoveOptions;
 use crate::engine::containers::shim::Happening;
 use crate::engine::core::{Engine, now};
-use crate::engine::state::Durability;
 use crate::engine::state::containers::Phase;
 use crate::runtime::shim::exit;
 use crate::runtime::shim::protocol::{Event, Exit};
@@ -96,20 +95,18 @@ impl Engine {
                 error = error.full(),
                 "ports or names are not free"
             );
+            self.leaks.collect_soon();
         }
         let up_for = up_for(runtime.started_at, exit.at);
         let restart = self.decide_restart(&row, exit.code, up_for);
         if let Err(error) = self.note_job(&row, &exit) {
             tracing::error!(container = handle.id(), %error, "a finished job is not written down");
         }
-        let changed = self.change(handle, Durability::Process, |row| {
+        self.note(handle, |row| {
             row.phase = if restart.is_some() { Phase::Restarting } else { Phase::Exited };
             row.exit = Some(exit.clone());
             row.restart_count += u32::from(restart.is_some());
         });
-        if let Err(error) = changed {
-            tracing::error!(container = handle.id(), %error, "an exit is not written down");
-        }
         let attributes =
             [("exitCode", exit.code.to_string()), ("execDuration", up_for.as_secs().to_string())];
         self.announce(&handle.row(), "die", &attributes);
@@ -132,6 +129,7 @@ impl Engine {
                 engine.remove_exited(&handle).await;
             } else if let Err(error) = engine.shut_shim(&handle).await {
                 tracing::warn!(container = handle.id(), error = error.full(), "a shim stays");
+                engine.leaks.collect_soon();
             }
         });
     }

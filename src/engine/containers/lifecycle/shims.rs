@@ -77,6 +77,9 @@ impl Engine {
             && let Ok(parent) = Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent())
         {
             parent.remove_if_empty();
+            if Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent()).is_ok() {
+                self.leaks.collect_soon();
+            }
         }
     }
 
@@ -97,8 +100,11 @@ impl Engine {
         });
         match cleared.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(container = id, %error, "a cgroup is left"),
+            Ok(Err(error)) => tracing::warn!(container = id, %error, "a cgroup is left for now"),
             Err(error) => tracing::error!(container = id, %error, "clearing a cgroup ended early"),
+        }
+        if self.cgroup(&handle.row()).is_some() {
+            self.leaks.collect_soon();
         }
     }
 }

@@ -141,19 +141,17 @@ impl Engine {
                 error = error.full(),
                 "a failed start is not undone whole"
             );
+            self.leaks.collect_soon();
         }
         let message = error.full();
-        let noted = self.change(handle, Durability::Process, |row| {
+        self.note(handle, |row| {
             // As docker has it: a container that never ran is still `created`, with a code.
             let ran = row.runtime.is_some();
             row.phase = if ran { Phase::Exited } else { Phase::Created };
-            row.error = Some(message);
+            row.error = Some(message.clone());
             let at = if ran { now() } else { 0 };
             row.exit = Some(Exit { incarnation, code, oom: false, at });
         });
-        if let Err(error) = noted {
-            tracing::error!(container = handle.id(), %error, "a failed start is not written down");
-        }
     }
 }
 

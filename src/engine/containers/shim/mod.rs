@@ -8,16 +8,14 @@ mod connection;
 mod spawn;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -79,16 +77,13 @@ impl Shim {
     ) -> Result<Arc<Self>, ShimError> {
         let pid = spawn::spawn(program, bundle, run)
             .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
-        let pidfd = open_pidfd(pid)
-            .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
-        match connect(run, Purpose::Control).await {
-            Ok(stream) => Self::run(stream, pid, pidfd, run, execs, follow),
-            Err(error) => {
-                // Nobody speaks with it, so nobody else reaps it.
-                tokio::task::spawn_blocking(move || end(&pidfd));
-                Err(error)
-            }
-        }
+        let started = async {
+            let pidfd = open_pidfd(pid)
+                .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
+            let stream = connect(run, Purpose::Control).await?;
+            Self::run(stream, pid, pidfd, run, execs, follow)
+        };
+        started.await.inspect_err(|_| spawn::discard(pid))
     }
 
     /// Connects to a shim that another engine started, and asks how its container is.
@@ -232,13 +227,6 @@ pub(in crate::engine::containers) fn kill_shim(pid: i32, started: u64) {
         // It fails when it ended just now.
         let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     }
-}
-
-/// Kills a child and waits for its end.
-fn end(pidfd: &OwnedFd) {
-    // Both fail only when it is gone already.
-    let _ = pidfd_send_signal(pidfd, Signal::KILL);
-    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
 }
 
 fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {

@@ -8,6 +8,10 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
 use super::{open_folder, socket_in};
 
 /// Starts the shim and returns its pid. It is our child until its pidfd was waited for.
@@ -34,4 +38,12 @@ pub(super) fn spawn(program: &Path, bundle: &Path, run: &Path) -> io::Result<i32
         .env_clear()
         .spawn()?;
     i32::try_from(child.id()).map_err(io::Error::other)
+}
+
+/// Ends a shim that can't be spoken with. Its number is its own, as nobody has waited for it.
+pub(super) fn discard(pid: i32) {
+    let pid = Pid::from_raw(pid);
+    // Both fail only when it is gone already.
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
 }
