@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use super::Handle;
 use super::lifecycle::{By, Running, StopOptions, is_up};
 use super::remove::RemoveOptions;
-use super::shim::Shim;
+use super::shim::{Shim, kill_shim};
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::state::Durability;
@@ -97,6 +97,9 @@ impl Engine {
             }
             Err(error) => {
                 tracing::info!(container = handle.id(), %error, "its shim does not answer");
+                if let Some(runtime) = &handle.row().runtime {
+                    kill_shim(runtime.shim_pid, runtime.shim_start_time);
+                }
                 None
             }
         }
