@@ -99,7 +99,7 @@ impl Engine {
         engine.watch_links();
         engine.watch_pins();
         engine.recover_volumes()?;
-        engine.collect_leaks().await?;
+        engine.collect_leaks().await;
         engine.empty_trash();
         engine.start_stacks().await?;
         Ok(engine)

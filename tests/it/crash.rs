@@ -265,3 +265,38 @@ fn a_socket_that_somebody_unlinks_is_bound_again_by_this_engine_and_by_the_next_
     assert_ne!(next, engine);
     kept.command(&["ps"]);
 }
+
+#[test]
+fn a_shim_that_hangs_keeps_neither_a_removal_nor_the_next_engine_from_their_end() {
+    if !possible() {
+        return;
+    }
+    let mut host = Host::start();
+    let text = "
+name: shop
+services:
+  web: {image: busybox, command: [sleep, '100000'], init: true, restart: always, stop_grace_period: 1s}
+";
+    host.up(text);
+    let web = host.id("web");
+    let run = host.0.run();
+    let shim = |id: &str| -> i64 {
+        let file = run.join("containers").join(id).join("shim.pid");
+        fs::read_to_string(file).expect("it runs").trim().parse().expect("a number")
+    };
+    let hung = shim(&web);
+    signal(hung, Signal::STOP);
+    host.0.kill();
+    host.0.launch();
+    wait_for(PATIENCE, || (shim(&web) != hung).then_some(()))
+        .unwrap_or_else(|| panic!("the container is not started again\n{}", host.0.log()));
+    host.until_running("web");
+    assert_eq!(host.id("web"), web);
+
+    signal(shim(&web), Signal::STOP);
+    let start = Instant::now();
+    host.remove_container(&web);
+    eprintln!("removed {:?} after its shim hung", start.elapsed());
+    host.until_replaced("web", &web);
+    host.down("shop");
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bargee::net::model;
 use bargee::net::netlink::{self, NetlinkError};
+use bargee::spec::container::{Mount, MountKind};
 use bargee::spec::stack::SubnetSpec;
 
 use super::network::{Host, ask, on_a_host, publish};
@@ -258,5 +259,47 @@ fn what_went_while_no_engine_was_there_is_made_again_by_the_next_one() {
         let sandbox = host.sandbox("aa");
         let pinned = netlink::inside(&sandbox, async || Ok::<_, NetlinkError>(()));
         pinned.await.expect("the namespace is pinned again");
+    });
+}
+
+#[test]
+fn a_container_whose_root_or_volume_somebody_unmounts_is_restarted_and_keeps_its_files() {
+    on_a_host(async |host| {
+        host.run("aa", &["bridge"], |request| {
+            request.spec.mounts.push(Mount {
+                target: "/data".to_owned(),
+                read_only: false,
+                kind: MountKind::Tmpfs { size: 0, mode: None, options: Vec::new() },
+            });
+        })
+        .await;
+        let present = |host: &Host| {
+            let handle = host.engine().container("aa").expect("it is there");
+            handle.row().runtime.clone().expect("it ran")
+        };
+        let id = host.id("aa");
+        for target in ["/data", "/"] {
+            let before = present(host);
+            let root = format!("/proc/{}/root", before.pid);
+            std::fs::write(format!("{root}/kept"), "kept").expect("root writes");
+            let start = Instant::now();
+            run(
+                "nsenter",
+                &format!("--target={} --mount /bin/busybox umount -l {target}", before.pid),
+            );
+            let after = loop {
+                let now = present(host);
+                let file = std::fs::read_to_string(format!("/proc/{}/root/kept", now.pid));
+                if now.incarnation > before.incarnation && file.is_ok_and(|text| text == "kept") {
+                    break now;
+                }
+                assert!(start.elapsed() < BAR, "{target}: it is not restarted");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            eprintln!("restarted after {:?}: umount {target}", start.elapsed());
+            let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", after.pid));
+            assert!(mounts.expect("it runs").contains(" /data "));
+            assert_eq!(host.id("aa"), id);
+        }
     });
 }

@@ -38,15 +38,23 @@ impl Leaks {
 impl Engine {
     /// Removes every leak. One that can't be removed keeps no other from it, and is tried again later.
     ///
-    /// For the start of the engine, after recovery and before anything is created.
-    pub(crate) async fn collect_leaks(self: &Arc<Self>) -> Result<(), EngineError> {
+    /// For the start of the engine, after recovery and before anything is created. A machine that can't be looked at
+    /// now keeps no engine from its work.
+    pub(crate) async fn collect_leaks(self: &Arc<Self>) {
+        tokio::spawn(collect_when_asked(Arc::downgrade(self), self.leaks.clone()));
+        if let Err(error) = self.collect_at_start().await {
+            tracing::warn!(error = error.full(), "cannot look for what is left behind");
+            self.leaks.collect_soon();
+        }
+    }
+
+    async fn collect_at_start(self: &Arc<Self>) -> Result<(), EngineError> {
         let before = self.wanted_things()?;
         let found = self.found_things(&before).await?;
         // What was begun while we looked belongs to something by now.
         let after = self.wanted_things()?;
         let leaks = found.into_iter().filter(|thing| !before.allows(thing) && !after.allows(thing));
         self.remove_leaks(leaks.collect()).await;
-        tokio::spawn(collect_when_asked(Arc::downgrade(self), self.leaks.clone()));
         Ok(())
     }
 

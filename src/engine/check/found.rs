@@ -45,9 +45,16 @@ impl Engine {
         self.find_processes(found)?;
         self.find_files(found);
         self.find_promises(found)?;
-        found.extend(self.store.images()?.iter().map(|id| Thing::Image(id.to_string())));
-        // While an image is added, its content belongs to nothing yet.
-        found.extend(self.store.leftovers()?.unwrap_or_default().into_iter().map(Thing::Content));
+        let ids = self.store.images()?;
+        // One that lacks a file is not there, and what is needless can't be told beside it.
+        let whole = ids.iter().filter(|id| self.store.image(id).is_ok());
+        let before = found.len();
+        found.extend(whole.map(|id| Thing::Image(id.to_string())));
+        if found.len() - before == ids.len() {
+            // While an image is added, its content belongs to nothing yet.
+            let needless = self.store.leftovers()?.unwrap_or_default();
+            found.extend(needless.into_iter().map(Thing::Content));
+        }
         Ok(())
     }
 

@@ -28,8 +28,6 @@ impl Wanted {
     pub(super) fn allows(&self, thing: &Thing) -> bool {
         let may = match thing {
             Thing::Shim { container, .. } => self.changing.contains(container),
-            // Any image may be there without a name.
-            Thing::Image(_) => true,
             _ => false,
         };
         may || self.must.contains(thing) || self.may.contains(thing)
@@ -53,6 +51,7 @@ impl Engine {
             wanted.may.insert(Thing::Mount(data.clone()));
             wanted.may.extend(data.parent().map(|folder| Thing::File(folder.to_owned())));
         }
+        wanted.must.extend(self.store.images()?.iter().map(|id| Thing::Image(id.to_string())));
         for tag in self.read(images::list)? {
             wanted.must.insert(Thing::Image(tag.image_id));
         }

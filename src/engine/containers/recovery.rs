@@ -10,12 +10,12 @@ use futures_util::StreamExt;
 use super::Handle;
 use super::lifecycle::{By, Running, StopOptions, is_up};
 use super::remove::RemoveOptions;
-use super::shim::Shim;
+use super::shim::{Shim, kill_shim};
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::state::Durability;
 use crate::engine::state::containers::{self, Container, Phase};
-use crate::runtime::shim::protocol::{Exit, ShimState, Status};
+use crate::runtime::shim::protocol::{Exit, Reply, Request, ShimState, Status};
 use crate::spec::container::RestartPolicy;
 
 /// Containers that are looked at at once.
@@ -97,6 +97,9 @@ impl Engine {
             }
             Err(error) => {
                 tracing::info!(container = handle.id(), %error, "its shim does not answer");
+                if let Some(runtime) = &handle.row().runtime {
+                    kill_shim(runtime.shim_pid, runtime.shim_start_time);
+                }
                 None
             }
         }
@@ -156,8 +159,22 @@ impl Engine {
         pid: i32,
         start_time: u64,
     ) -> Result<(), EngineError> {
-        let Some(shim) = handle.shim() else { return Ok(()) };
+        let Some(shim) = handle.shim() else { return self.undo_unfinished_start(handle).await };
         self.note_start(handle, &shim, Running { incarnation, pid, start_time, at: now() })?;
+        // An end that was told before it was written down as running was told to nobody.
+        match shim.ask(Request::Status).await {
+            Ok(Reply::Status(Status { state: ShimState::Exited(exit), .. })) => {
+                self.exited(handle, exit).await;
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(_) => {
+                handle.set_shim(None);
+                self.kill_orphans(handle).await;
+                self.exited(handle, self.missed_exit(handle.id(), incarnation)).await;
+                return Ok(());
+            }
+        }
         self.publish_container(handle).await?;
         self.announce(&handle.row(), "start", &[]);
         self.watch_health(handle);

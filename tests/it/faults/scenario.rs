@@ -154,7 +154,8 @@ impl Run<'_> {
         let start = Instant::now();
         while !self.engine.has_ended() {
             if !killed || start.elapsed() > PATIENCE {
-                return Err(format!("the engine lives and did not answer: {said}"));
+                let containers = self.containers();
+                return Err(format!("the engine lives and did not answer: {said}: {containers}"));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -183,9 +184,15 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Names and states, for messages.
     fn containers(&self) -> String {
-        self.ask("GET", "/containers/json?all=1", &Value::Null)
-            .map_or_else(|wrong| wrong, |answer| answer.text())
+        let answer = match self.ask("GET", "/containers/json?all=1", &Value::Null) {
+            Ok(answer) => answer.json(),
+            Err(wrong) => return wrong,
+        };
+        let state = |one: &Value| format!("{} {} {}", one["Names"][0], one["Id"], one["Status"]);
+        let all: Vec<String> = answer.as_array().into_iter().flatten().map(state).collect();
+        all.join(", ")
     }
 
     /// Nothing of the scenario is left: no object, and by the check nothing behind them.

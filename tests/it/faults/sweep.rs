@@ -211,8 +211,8 @@ fn a_fault_at_any_moment_leaves_nothing_behind() {
     let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
     while start.elapsed() < SAMPLE && sweep.wrong.lock().unwrap().is_empty() {
         // The stack's rounds take thrice the time.
-        let scenario = Scenario::ALL[usize::from(draw(&mut seed) % 4 == 0)];
-        let variant = if draw(&mut seed) % 2 == 0 { Variant::Fail } else { Variant::Kill };
+        let scenario = Scenario::ALL[usize::from(draw(&mut seed).is_multiple_of(4))];
+        let variant = if draw(&mut seed).is_multiple_of(2) { Variant::Fail } else { Variant::Kill };
         let known = calls.get(scenario.name()).copied().unwrap_or(300);
         let number = draw(&mut seed) % known;
         if let Some(counted) = sweep.try_one(&mut bench, scenario, variant, number) {

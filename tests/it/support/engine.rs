@@ -249,7 +249,7 @@ impl Engine {
             return;
         }
         if UnixStream::connect(self.socket()).is_err() {
-            // It ended by itself, which the test is about to tell.
+            // It died, and so nobody is there to clean up; the leak check tells.
             let mut process = self.process.take().expect("it was checked above");
             drop(process.kill());
             drop(process.wait());

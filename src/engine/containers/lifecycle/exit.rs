@@ -53,6 +53,8 @@ impl Engine {
         if handle.shim().is_some_and(|shim| shim.pid() == pid) {
             handle.set_shim(None);
         }
+        // A start that was answered just before writes down first that it runs, or nobody would hear of its end.
+        drop(handle.turn.lock().await);
         let row = handle.row();
         let Some(runtime) = row.runtime.as_ref().filter(|runtime| runtime.shim_pid == pid) else {
             return;

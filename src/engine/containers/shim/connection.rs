@@ -1,6 +1,7 @@
 //! The task behind a control connection: requests out, replies and events in, then the shim's end.
 
 use std::collections::VecDeque;
+use std::io::Cursor;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,8 +31,10 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Serves until the shim is gone.
-    pub(super) async fn serve(mut self, stream: UnixStream) {
-        self.exchange(stream).await;
+    ///
+    /// `more` was read of the stream already.
+    pub(super) async fn serve(mut self, stream: UnixStream, more: Vec<u8>) {
+        self.exchange(stream, more).await;
         let ended = tokio::time::timeout(PATIENCE, self.pidfd.readable()).await;
         if ended.is_err() {
             // It fails when the shim ended just now.
@@ -46,9 +49,9 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, stream: UnixStream) {
+    async fn exchange(&mut self, stream: UnixStream, more: Vec<u8>) {
         let (read, mut write) = stream.into_split();
-        let mut lines = BufReader::new(read).lines();
+        let mut lines = BufReader::new(Cursor::new(more).chain(read)).lines();
         let mut waiting: VecDeque<oneshot::Sender<Reply>> = VecDeque::new();
         loop {
             tokio::select! {

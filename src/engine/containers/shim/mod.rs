@@ -12,9 +12,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -80,7 +81,7 @@ impl Shim {
             let pidfd = open_pidfd(pid)
                 .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
             let stream = connect(run, Purpose::Control).await?;
-            Self::run(stream, pid, pidfd, run, execs, follow)
+            Self::run((stream, Vec::new()), pid, pidfd, run, execs, follow)
         };
         started.await.inspect_err(|_| spawn::discard(pid))
     }
@@ -92,18 +93,20 @@ impl Shim {
         follow: impl FnOnce(mpsc::UnboundedReceiver<Happening>) -> F,
     ) -> Result<(Arc<Self>, Status), ShimError> {
         let mut stream = connect(run, Purpose::Control).await?;
-        let status = status_of(&mut stream)
+        let (status, more) = tokio::time::timeout(ADOPTION, status_of(&mut stream))
             .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|source| ShimError::Connect { folder: run.to_owned(), source })?;
         // It answered and its parent is not us, so the number is still its own.
         let pidfd = open_pidfd(status.shim_pid)
             .map_err(|source| ShimError::Connect { folder: run.to_owned(), source })?;
-        let shim = Self::run(stream, status.shim_pid, pidfd, run, execs, follow)?;
+        let shim = Self::run((stream, more), status.shim_pid, pidfd, run, execs, follow)?;
         Ok((shim, status))
     }
 
     fn run<F: Future<Output = ()> + Send + 'static>(
-        stream: UnixStream,
+        // With what was read of it already.
+        (stream, more): (UnixStream, Vec<u8>),
         pid: i32,
         pidfd: OwnedFd,
         run: &Path,
@@ -124,7 +127,7 @@ impl Shim {
             execs,
             leaving: Arc::clone(&leaving),
         };
-        let connection = tokio::spawn(connection.serve(stream)).abort_handle();
+        let connection = tokio::spawn(connection.serve(stream, more)).abort_handle();
         // It ends with the connection, and never in the middle of what it does.
         tokio::spawn(follow(happenings));
         Ok(Arc::new(Self { run: run.to_owned(), pid, start_time, requests, leaving, connection }))
@@ -141,12 +144,19 @@ impl Shim {
     /// Sends a request and returns its answer; requests of others may be under way.
     pub(super) async fn ask(&self, request: Request) -> Result<Reply, ShimError> {
         let (answer, reply) = oneshot::channel();
+        let patience = patience(&request);
         // A closed channel shows itself by the dropped answer.
         let _ = self.requests.send((request, answer));
-        match reply.await {
-            Ok(Reply::Failed { message, code }) => Err(ShimError::Refused { message, code }),
-            Ok(reply) => Ok(reply),
-            Err(_) => Err(ShimError::Gone { because: self.last_words() }),
+        match tokio::time::timeout(patience, reply).await {
+            Ok(Ok(Reply::Failed { message, code })) => Err(ShimError::Refused { message, code }),
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) => Err(ShimError::Gone { because: self.last_words() }),
+            Err(_) => {
+                kill_shim(self.pid, self.start_time);
+                let seconds = patience.as_secs();
+                let because = format!(": it was killed, as it did not answer for {seconds} s");
+                Err(ShimError::Gone { because })
+            }
         }
     }
 
@@ -192,6 +202,34 @@ impl Drop for Shim {
     }
 }
 
+/// How long a shim that another engine started may take to say how its container is.
+const ADOPTION: Duration = Duration::from_secs(3);
+
+/// How long a shim may be busy before it is taken for dead: a start mounts what may be far away, a pause and an end
+/// wait for the container's processes, anything else is done at once.
+fn patience(request: &Request) -> Duration {
+    let seconds = match request {
+        Request::Start { .. } | Request::Exec { .. } => 300,
+        Request::Pause | Request::Update { .. } | Request::Shutdown => 60,
+        Request::Status
+        | Request::Signal { .. }
+        | Request::Resume
+        | Request::SignalExec { .. }
+        | Request::Resize { .. } => 10,
+    };
+    Duration::from_secs(seconds)
+}
+
+/// Kills a shim that does not answer, unless its pid is somebody else's by now. What it ran is killed with it, as the
+/// engine hears of its end.
+pub(in crate::engine::containers) fn kill_shim(pid: i32, started: u64) {
+    let Ok(pidfd) = open_pidfd(pid) else { return };
+    if start_time(pid).is_ok_and(|at| at == started) {
+        // It fails when it ended just now.
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+}
+
 fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?)
@@ -219,17 +257,20 @@ fn socket_in(folder: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/shim.sock", folder.as_raw_fd()))
 }
 
-/// Asks for the status before anything else uses the connection.
-async fn status_of(stream: &mut UnixStream) -> io::Result<Status> {
+/// Asks for the status before anything else uses the connection. Returns, too, what came behind the answer.
+async fn status_of(stream: &mut UnixStream) -> io::Result<(Status, Vec<u8>)> {
     use tokio::io::AsyncBufReadExt;
     let mut request = serde_json::to_vec(&Request::Status)?;
     request.push(b'\n');
     stream.write_all(&request).await?;
-    let mut lines = tokio::io::BufReader::new(stream).lines();
+    let mut reader = tokio::io::BufReader::new(stream);
     loop {
-        let line = lines.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut line = String::new();
+        if reader.read_line(&mut line).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         match serde_json::from_str(&line)? {
-            Message::Reply(Reply::Status(status)) => return Ok(status),
+            Message::Reply(Reply::Status(status)) => return Ok((status, reader.buffer().to_vec())),
             Message::Reply(_) => return Err(io::ErrorKind::InvalidData.into()),
             // Exits of before the status are in it.
             Message::Event(_) => {}
