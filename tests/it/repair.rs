@@ -283,7 +283,10 @@ fn a_container_whose_root_or_volume_somebody_unmounts_is_restarted_and_keeps_its
             let root = format!("/proc/{}/root", before.pid);
             std::fs::write(format!("{root}/kept"), "kept").expect("root writes");
             let start = Instant::now();
-            run("nsenter", &format!("--target={} --mount /bin/busybox umount -l {target}", before.pid));
+            run(
+                "nsenter",
+                &format!("--target={} --mount /bin/busybox umount -l {target}", before.pid),
+            );
             let after = loop {
                 let now = present(host);
                 let file = std::fs::read_to_string(format!("/proc/{}/root/kept", now.pid));
