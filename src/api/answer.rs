@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, WARNING};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use futures_util::StreamExt as _;
@@ -20,6 +20,16 @@ pub fn json_with(status: StatusCode, value: &impl Serialize) -> Response {
     let mut response = Response::new(Body::from(line(value)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Adds what the user has to know besides (RFC 7234, 5.5). A path that no header can hold is left to `info`.
+pub fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
+    for text in warnings {
+        if let Ok(value) = HeaderValue::from_str(&format!("199 bargee \"{text}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
     response
 }
 

@@ -148,6 +148,11 @@ impl Engine {
         });
     }
 
+    /// Where the state database is.
+    pub(crate) fn state_place(&self) -> state::Place {
+        self.database().place().clone()
+    }
+
     fn database(&self) -> MutexGuard<'_, Database> {
         // A panic inside a transaction rolled it back.
         self.database.lock().unwrap_or_else(PoisonError::into_inner)

@@ -47,19 +47,18 @@ pub fn take(path: &Path, holder: &str) -> Result<RootLock, LockError> {
 
 fn try_take(path: &Path, holder: &str) -> Result<RootLock, LockError> {
     let failed = |source| LockError::File { path: path.to_owned(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = match options.open(path) {
+        // A lock needs no right to write; it then names whoever had it last.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        other => other,
+    };
+    match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(mut file) => {
-            file.set_len(0).map_err(failed)?;
-            file.rewind().map_err(failed)?;
-            file.write_all(holder.as_bytes()).map_err(failed)?;
+            if let Err(error) = write_holder(&mut file, holder) {
+                tracing::warn!(%error, path = %path.display(), "the lock's file does not name us");
+            }
             Ok(RootLock { _file: file })
         }
         Err((file, Errno::EWOULDBLOCK)) => {
@@ -71,6 +70,13 @@ fn try_take(path: &Path, holder: &str) -> Result<RootLock, LockError> {
         }
         Err((_, errno)) => Err(failed(errno.into())),
     }
+}
+
+/// In place, and cut to its length last: a full disk has room for what was there.
+fn write_holder(file: &mut File, holder: &str) -> io::Result<()> {
+    file.rewind()?;
+    file.write_all(holder.as_bytes())?;
+    file.set_len(holder.len() as u64)
 }
 
 /// Tells whether the process whose pid ends the text `holder` is gone or about to go: proc_pid_status(5).

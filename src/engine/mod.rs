@@ -33,6 +33,7 @@ mod sys;
 pub mod translate;
 mod trash;
 pub mod volumes;
+mod warnings;
 
 pub use self::core::Engine;
 pub use error::{EngineError, Kind};

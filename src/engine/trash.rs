@@ -11,9 +11,14 @@ use crate::engine::error::EngineError;
 impl Engine {
     /// Takes a folder away; its files go in the background. An absent one is fine.
     pub(crate) fn discard(&self, folder: &Path) -> Result<(), EngineError> {
-        if let Some(target) = self.move_to_trash(folder)? {
-            let leaks = self.leaks.clone();
-            std::thread::spawn(move || delete(&target, &leaks));
+        match self.move_to_trash(folder) {
+            Ok(None) => {}
+            Ok(Some(target)) => behind(vec![target], &self.leaks),
+            // A full disk may have no room for the trash's own folder; what goes now makes some.
+            Err(EngineError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                delete(folder, &self.leaks);
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -31,9 +36,18 @@ impl Engine {
 
     /// Empties the trash of what a crash left in it, in the background.
     pub(crate) fn empty_trash(&self) {
-        let all = entries(&self.paths.trash());
-        let leaks = self.leaks.clone();
-        std::thread::spawn(move || all.iter().for_each(|path| delete(path, &leaks)));
+        behind(entries(&self.paths.trash()), &self.leaks);
+    }
+}
+
+/// Deletes folders while nobody waits, or later when the machine has no thread to spare.
+fn behind(folders: Vec<PathBuf>, leaks: &Leaks) {
+    let for_thread = leaks.clone();
+    let thread = std::thread::Builder::new().name("trash".to_owned());
+    let work = move || folders.iter().for_each(|path| delete(path, &for_thread));
+    if let Err(error) = thread.spawn(work) {
+        tracing::warn!(%error, "deleted folders are left for now");
+        leaks.collect_soon();
     }
 }
 

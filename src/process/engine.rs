@@ -104,7 +104,7 @@ async fn serve(options: &Options, config: Config, sockets: Sockets) -> Result<()
     let docker_socket = config.docker_socket;
     let group = config.socket_group.clone();
     let engine = Engine::open(options.paths.clone(), config).await?;
-    let pid_file = PidFile::write(options.paths.pid_file())?;
+    let pid_file = PidFile::write(options.paths.pid_file());
     let link = if docker_socket { DockerLink::offer(&options.paths) } else { None };
     tracing::info!(root = %options.paths.root().display(), run = %options.paths.run().display(), "the engine serves");
     let socket = options.paths.socket();
@@ -166,10 +166,12 @@ impl Signals {
 struct PidFile(PathBuf);
 
 impl PidFile {
-    fn write(path: PathBuf) -> Result<Self, ProcessError> {
-        std::fs::write(&path, format!("{}\n", std::process::id()))
-            .map_err(ProcessError::io(format!("write {}", path.display())))?;
-        Ok(Self(path))
+    /// Without it scripts don't know us, and everything else works.
+    fn write(path: PathBuf) -> Self {
+        if let Err(error) = std::fs::write(&path, format!("{}\n", std::process::id())) {
+            tracing::warn!(%error, path = %path.display(), "the file with our pid is not written");
+        }
+        Self(path)
     }
 }
 

@@ -16,6 +16,7 @@ mod containers;
 mod copy;
 mod crash;
 mod display;
+mod exhaustion;
 mod faults;
 mod files;
 mod foreground;

@@ -52,6 +52,8 @@ pub(crate) struct Client {
 pub(crate) struct Response {
     body: Bytes,
     asked: String,
+    /// What the engine warns of, whatever was asked.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Response {
@@ -142,9 +144,10 @@ impl Client {
         let kind = body.as_ref().map(|_| JSON);
         let request = request(method, path, query, json_body(body), kind, &[]);
         let (sender, response) = self.send(request, &asked).await?;
+        let warnings = warnings(response.headers());
         let body = whole(response.into_body(), &asked).await?;
         self.keep(sender);
-        Ok(Response { body, asked })
+        Ok(Response { body, asked, warnings })
     }
 
     /// Sends a request whose answer is a stream of JSON values.
@@ -295,6 +298,13 @@ impl Client {
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
         Ok(sender)
     }
+}
+
+/// Reads the texts of `Warning: 199 bargee "text"` (RFC 7234, 5.5).
+fn warnings(headers: &hyper::HeaderMap) -> Vec<String> {
+    let values = headers.get_all(hyper::header::WARNING).into_iter();
+    let texts = values.filter_map(|value| value.to_str().ok()?.split_once('"'));
+    texts.map(|(_, text)| text.trim_end_matches('"').to_owned()).collect()
 }
 
 const JSON: &str = "application/json";

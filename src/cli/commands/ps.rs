@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, warn};
 use crate::cli::exit;
 use crate::cli::filters;
 use crate::cli::global::Global;
@@ -74,7 +74,9 @@ impl Verb for Args {
             query.extend(on.then_some((name, "1")));
         }
         let client = global.connect().await?;
-        let found: Vec<Value> = client.get("/containers/json", &query).await?.json()?;
+        let answer = client.get("/containers/json", &query).await?;
+        answer.warnings.iter().for_each(|text| warn(text));
+        let found: Vec<Value> = answer.json()?;
         let now = Timestamp::now();
         let rows: Vec<_> =
             found.iter().map(|container| row(container, now, self.no_trunc)).collect();

@@ -11,7 +11,7 @@ use super::requests;
 use super::tell;
 use crate::cli::client::Client;
 use crate::cli::commands::ps::{row, short};
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, warn};
 use crate::cli::exit;
 use crate::cli::global::Global;
 use crate::cli::output::printer;
@@ -176,7 +176,9 @@ async fn listed(client: &Client, stack: &str) -> Result<Vec<Value>, CliError> {
     let label = format!("com.docker.compose.project={stack}");
     let filters = json!({ "label": [label] }).to_string();
     let query = [("all", "1"), ("filters", filters.as_str())];
-    Ok(client.get("/containers/json", &query).await?.json()?)
+    let answer = client.get("/containers/json", &query).await?;
+    answer.warnings.iter().for_each(|text| warn(text));
+    Ok(answer.json()?)
 }
 
 /// One container in compose's fields and their order, and ours behind them. One that went while we looked is not

@@ -106,7 +106,11 @@ impl Engine {
         *networks.live() = live;
         self.create_predefined().await?;
         self.watch_rules();
-        self.refresh_publications().await?;
+        // What is full or exhausted now keeps nobody from being listed, stopped or removed.
+        if let Err(error) = self.refresh_publications().await {
+            tracing::warn!(error = error.full(), "names and ports are not up to date");
+            self.leaks.collect_soon();
+        }
         self.purge_released_soon();
         Ok(())
     }

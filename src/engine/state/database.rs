@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::reserve;
 use super::schema::MIGRATIONS;
 
 /// The open database. Others are kept out by SQLite's exclusive locking mode.
@@ -51,6 +52,11 @@ pub enum StateError {
     InUse { path: PathBuf },
     #[error("the database {} is of version {found}, this engine knows {known}: use a newer one", path.display())]
     TooNew { path: PathBuf, found: usize, known: usize },
+    #[error(
+        "the disk of the database {} is full ({free} bytes free): make room there, such as by `bargee system prune`",
+        path.display()
+    )]
+    Full { path: PathBuf, free: u64 },
     #[error("cannot migrate the database {} from version {version}", path.display())]
     Migrate { path: PathBuf, version: usize, source: rusqlite::Error },
     #[error("cannot {action}")]
@@ -78,6 +84,11 @@ pub enum StateError {
 }
 
 impl StateError {
+    fn full(path: &Path) -> Self {
+        let free = rustix::fs::statvfs(path).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
+        Self::Full { path: path.to_owned(), free }
+    }
+
     /// Names what a statement was to do, for `map_err`.
     pub(super) fn on(action: &'static str) -> impl Fn(rusqlite::Error) -> StateError {
         move |source| StateError::Query { action, source }
@@ -119,6 +130,9 @@ impl Database {
             _ => StateError::Open { path: used.to_owned(), source },
         })?;
         migrate(&mut connection, used, migrations)?;
+        if place == Place::Disk {
+            reserve::make(&connection, used).map_err(StateError::on("make room"))?;
+        }
         Ok(Self { connection, place })
     }
 
@@ -145,8 +159,16 @@ impl Database {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(StateError::on("begin a transaction"))?;
         let answer = work(&transaction)?;
-        transaction.commit().map_err(StateError::on("commit a transaction"))?;
+        let committed = transaction.commit();
+        committed.map_err(|source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => StateError::full(self.used()),
+            _ => StateError::Query { action: "commit a transaction", source },
+        })?;
         Ok(answer)
+    }
+
+    fn used(&self) -> &Path {
+        self.connection.path().map(Path::new).unwrap_or(Path::new("/"))
     }
 
     /// Gives the connection for reading; nobody else writes.

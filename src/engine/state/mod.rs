@@ -12,6 +12,7 @@ pub mod images;
 pub mod limits;
 pub mod networks;
 pub mod ports;
+mod reserve;
 pub mod restarts;
 mod schema;
 pub mod stacks;

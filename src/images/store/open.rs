@@ -76,6 +76,22 @@ pub struct Store {
     pub(crate) content: RwLock<()>,
 }
 
+/// Removes what is in a folder. The folder stays: on a full disk there may be no room for a new one.
+fn empty(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     /// Opens the store at `root`, making what is missing and removing what a crash left half done.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
@@ -87,11 +103,10 @@ impl Store {
             content: RwLock::new(()),
             images,
         };
-        match fs::remove_dir_all(&tmp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("empty", &tmp)(error).into());
-            }
-            _ => {}
+        match empty(&tmp) {
+            // Neither is anything put there.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+            other => other.map_err(io_error("empty", &tmp))?,
         }
         for folder in [&tmp, &store.images, store.blobs.folder(), store.layers.folder()] {
             // Set-user-id files of images must not be reachable by the host's users.

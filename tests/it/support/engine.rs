@@ -36,16 +36,38 @@ impl Engine {
         Self::with_config("")
     }
 
+    /// Starts one whose folders `prepare` makes something of first, such as disks of their own. What is mounted below
+    /// the engine's folder in this thread's mount namespace goes with the engine.
+    pub fn prepared(prepare: impl FnOnce(&Self)) -> Self {
+        let mut engine = Self::new("");
+        prepare(&engine);
+        engine.launch();
+        engine
+    }
+
     /// Starts one with the text of a configuration file.
     pub fn with_config(config: &str) -> Self {
+        let mut engine = Self::new(config);
+        engine.launch();
+        engine
+    }
+
+    fn new(config: &str) -> Self {
         // The upper layers must not lie on an overlay, which a test's machine may be.
         let folder = TempDir::with_prefix_in("bargee-", "/dev/shm").expect("a folder in /dev/shm");
         // A socket's path has at most 107 bytes.
         std::fs::write(folder.path().join("config.toml"), config)
             .expect("the configuration is written");
-        let mut engine = Self { folder, process: None };
-        engine.launch();
-        engine
+        Self { folder, process: None }
+    }
+
+    fn unmount_all(&self) {
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4).map(PathBuf::from));
+        let own: Vec<_> = points.filter(|point| point.starts_with(self.folder())).collect();
+        for point in own.iter().rev() {
+            let _gone = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+        }
     }
 
     /// Starts the process again after `stop` or `kill`.
@@ -214,6 +236,14 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.end();
+        self.unmount_all();
+    }
+}
+
+impl Engine {
+    /// Removes all that it has, and ends it.
+    fn end(&mut self) {
         if self.process.is_none() {
             // What it left can be removed by an engine alone; a test that ended it is responsible itself.
             return;

@@ -27,6 +27,7 @@ pub(super) async fn list(
     let all = parameters.flag("all") || limit.is_some() || wanted.names_states();
     let sizes = parameters.flag("size");
     let rows = choose(&engine, wanted, all, limit)?;
+    let warnings = engine.warnings();
     // Walking the upper layers blocks.
     let views = tokio::task::spawn_blocking(move || {
         rows.iter().map(|view| entry(&engine, view, sizes)).collect::<Vec<_>>()
@@ -37,7 +38,7 @@ pub(super) async fn list(
             format!("BUG: a list failed: {error}"),
         )
     })?;
-    Ok(answer::json(&views))
+    Ok(answer::with_warnings(answer::json(&views), &warnings))
 }
 
 /// All containers, as `system df` lists them.

@@ -110,6 +110,7 @@ pub(super) async fn info(State(engine): State<Arc<Engine>>) -> Result<Response, 
         "Name": uname.nodename().to_string_lossy(),
         "ServerVersion": server_version(),
         "DockerRootDir": engine.paths().root(),
+        "Warnings": engine.warnings(),
     });
     for (key, value) in abilities() {
         info[key] = value;
@@ -165,7 +166,6 @@ fn abilities() -> Vec<(&'static str, Value)> {
         ("InitCommit", json!({ "ID": "" })),
         ("SecurityOptions", json!(["name=seccomp,profile=builtin", "name=cgroupns"])),
         ("CDISpecDirs", json!([])),
-        ("Warnings", json!([])),
     ]
 }
 

@@ -1,0 +1,326 @@
+//! Full and read-only disks, and limits of the engine's own: it goes on, says what is wrong, and recovers by itself.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, mount, mount_remount};
+use rustix::process::{Resource, Rlimit, prlimit};
+
+use crate::support::engine::{Engine, PATIENCE, possible, wait_for};
+use crate::support::folder::{Folder, text};
+use crate::support::neighbour::{has, on_a_host, run};
+
+/// Loops of stacks try again within their backoff.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+const LINES: &str = "while :; do echo line; sleep 0.05; done";
+
+/// A disk of so many bytes in memory.
+fn memory(target: &Path, size: &str) {
+    fs::create_dir_all(target).expect("a folder to mount on");
+    let options = std::ffi::CString::new(format!("size={size},mode=711")).expect("no NUL");
+    mount("tmpfs", target, "tmpfs", MountFlags::empty(), Some(options.as_c_str()))
+        .expect("a tmpfs");
+}
+
+/// An ext4 of its own behind a loop device, which goes with the last mount.
+fn ext4(target: &Path, image: &Path) {
+    fs::create_dir_all(target).expect("a folder to mount on");
+    let file = fs::File::create(image).expect("an image");
+    file.set_len(32 << 20).expect("a sparse file");
+    run("mkfs.ext4", &["-q", "-m", "0", &image.display().to_string()]);
+    run("mount", &["-o", "loop", &image.display().to_string(), &target.display().to_string()]);
+}
+
+/// Fills the disk to its last byte; returns what to delete.
+fn fill(disk: &Path) -> PathBuf {
+    let filler = disk.join("filler");
+    let mut file = fs::File::create(&filler).expect("an empty file has room");
+    for size in [1 << 16, 1 << 12, 1] {
+        let block = vec![b'x'; size];
+        while file.write(&block).is_ok_and(|count| count > 0) {}
+    }
+    filler
+}
+
+#[track_caller]
+fn ok(engine: &Engine, words: &[&str]) -> String {
+    let output = engine.bargee(words);
+    let why = text(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {why}\n{}", engine.log());
+    text(&output.stdout).trim_end().to_owned()
+}
+
+#[track_caller]
+fn fails(engine: &Engine, words: &[&str]) -> String {
+    let output = engine.bargee(words);
+    assert!(!output.status.success(), "{words:?} works: {}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+fn state(engine: &Engine, name: &str) -> String {
+    text(&engine.bargee(&["inspect", "-f", "{{.State.Status}}", name]).stdout).trim().to_owned()
+}
+
+fn names(engine: &Engine) -> Vec<String> {
+    let listed = ok(engine, &["ps", "-a", "--format", "{{.Names}}"]);
+    let mut names: Vec<_> = listed.lines().map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+const STACK: &str = "
+name: full
+services:
+  web:
+    image: busybox
+    command: [sleep, '1000']
+    init: true
+";
+
+fn a_full_disk(mut engine: Engine) {
+    let root = engine.root();
+    engine.load_busybox("busybox");
+    ok(&engine, &["run", "-d", "--init", "--name", "lines", "busybox", "sh", "-c", LINES]);
+    ok(&engine, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
+    ok(&engine, &["run", "-d", "--init", "--name", "kept", "busybox", "sleep", "1000"]);
+    ok(&engine, &["create", "--name", "old", "busybox", "sleep", "5"]);
+    let filler = fill(&root);
+    let before = names(&engine);
+    for _ in 0..2 {
+        assert_eq!(names(&engine), before);
+        let why = fails(&engine, &["run", "-d", "--rm", "--name", "new", "busybox", "sleep", "5"]);
+        assert!(why.contains("no space left on device") || why.contains("bytes free"), "{why}");
+        assert!(why.contains(&root.display().to_string()), "{why}");
+        assert_eq!(names(&engine), before, "nothing is half done");
+        let warned = text(&engine.bargee(&["ps"]).stderr);
+        let named = format!("the disk of {} has ", root.display());
+        assert!(warned.contains(&named) && warned.contains("bytes free"), "{warned}");
+        assert!(ok(&engine, &["info"]).contains(&named));
+        assert_eq!(ok(&engine, &["logs", "--tail", "1", "lines"]), "line");
+        for name in ["lines", "web", "kept"] {
+            assert_eq!(state(&engine, name), "running", "{name}");
+        }
+        // An engine that starts on a full disk does the same.
+        engine.kill();
+        engine.launch();
+    }
+    let folder = Folder::new(STACK);
+    let output = folder.run(&engine, &["up", "-d", "-f", "stack.yaml"]);
+    let why = text(&output.stderr);
+    assert!(!output.status.success(), "an up on a full disk works: {}", text(&output.stdout));
+    assert!(why.contains("no space left on device") || why.contains("bytes free"), "{why}");
+    // A disk that is full all the time is filled again by nobody here.
+    ok(&engine, &["stop", "-t", "5", "web"]);
+    assert_eq!(state(&engine, "web"), "exited");
+    ok(&engine, &["rm", "web"]);
+    ok(&engine, &["rm", "old"]);
+    ok(&engine, &["container", "prune", "-f"]);
+    ok(&engine, &["image", "prune", "-f"]);
+    assert!(!names(&engine).iter().any(|name| ["web", "old"].contains(&name.as_str())));
+    engine.stop();
+    engine.launch();
+    assert_eq!(state(&engine, "lines"), "running");
+    // With space again all goes on, the stack by its own loop.
+    fs::remove_file(&filler).expect("it is ours");
+    let up = wait_for(RECOVERY, || (state(&engine, "full-web-1") == "running").then_some(()));
+    if up.is_none() {
+        // The engine may have refused the stack before it knew it.
+        folder.ok(&engine, &["up", "-d", "-f", "stack.yaml"]);
+        assert_eq!(state(&engine, "full-web-1"), "running");
+    }
+    assert_eq!(ok(&engine, &["run", "--rm", "busybox", "echo", "back"]), "back");
+    let count = || ok(&engine, &["logs", "lines"]).lines().count();
+    let seen = count();
+    assert!(wait_for(PATIENCE, || (count() > seen).then_some(())).is_some(), "its log goes on");
+}
+
+#[test]
+fn on_a_full_disk_the_engine_starts_lists_stops_removes_and_recovers() {
+    if !possible() {
+        return;
+    }
+    on_a_host(|| a_full_disk(Engine::prepared(|engine| memory(&engine.root(), "24m"))));
+}
+
+#[test]
+fn a_full_ext4_is_as_good_as_a_full_tmpfs() {
+    if !possible() || !has("mkfs.ext4") || !Path::new("/dev/loop-control").exists() {
+        eprintln!("skipped: needs mkfs.ext4 and loop devices");
+        return;
+    }
+    on_a_host(|| {
+        let image = |engine: &Engine| engine.folder().join("disk.img");
+        a_full_disk(Engine::prepared(|engine| ext4(&engine.root(), &image(engine))));
+    });
+}
+
+/// Lays a read-only mount of the same disk over it: writers of the first one keep it from being remounted.
+fn make_read_only(target: &Path) {
+    rustix::mount::mount_bind(target, target).expect("a bind mount");
+    mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "").expect("a remount");
+}
+
+#[test]
+fn on_a_read_only_disk_the_engine_works_on_a_copy_and_says_so() {
+    if !possible() {
+        return;
+    }
+    on_a_host(|| {
+        let mut engine = Engine::prepared(|engine| memory(&engine.root(), "64m"));
+        engine.load_busybox("busybox");
+        ok(&engine, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
+        ok(&engine, &["create", "--name", "old", "busybox", "sleep", "5"]);
+        engine.kill();
+        make_read_only(&engine.root());
+        engine.launch();
+        assert_eq!(names(&engine), ["old", "web"]);
+        assert_eq!(state(&engine, "web"), "running");
+        for told in [text(&engine.bargee(&["ps"]).stderr), ok(&engine, &["info"])] {
+            let named = format!("{}/state.db is on a read-only disk", engine.root().display());
+            assert!(told.contains(&named), "{told}");
+        }
+        let why = fails(&engine, &["run", "--rm", "--name", "new", "busybox", "true"]);
+        assert!(why.to_lowercase().contains("read-only file system"), "{why}");
+        assert_eq!(names(&engine), ["old", "web"], "nothing is half done");
+        ok(&engine, &["stop", "-t", "5", "web"]);
+        assert_eq!(state(&engine, "web"), "exited");
+        engine.stop();
+        let top = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(engine.root(), top).expect("it is writable again");
+        engine.launch();
+        assert_eq!(ok(&engine, &["run", "--rm", "busybox", "echo", "back"]), "back");
+        assert_eq!(text(&engine.bargee(&["ps"]).stderr), "");
+        assert_eq!(state(&engine, "web"), "exited", "that it ended is found out anew");
+    });
+}
+
+#[test]
+fn a_full_run_folder_stops_no_container_and_is_named() {
+    if !possible() {
+        return;
+    }
+    on_a_host(|| {
+        let mut engine = Engine::prepared(|engine| memory(&engine.run(), "1m"));
+        engine.load_busybox("busybox");
+        ok(&engine, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
+        let filler = fill(&engine.run());
+        let why = fails(&engine, &["run", "-d", "--rm", "--name", "new", "busybox", "sleep", "5"]);
+        assert!(why.contains(&engine.run().display().to_string()), "{why}");
+        assert!(why.contains("no space left on device"), "{why}");
+        assert_eq!(names(&engine), ["web"], "nothing is half done");
+        engine.kill();
+        engine.launch();
+        assert_eq!(state(&engine, "web"), "running");
+        assert!(text(&engine.bargee(&["ps"]).stderr).contains("bytes free"));
+        ok(&engine, &["rm", "-f", "web"]);
+        fs::remove_file(&filler).expect("it is ours");
+        assert_eq!(ok(&engine, &["run", "--rm", "busybox", "echo", "back"]), "back");
+    });
+}
+
+#[test]
+fn a_flood_of_output_takes_three_files_of_ten_megabytes_at_most() {
+    if !possible() {
+        return;
+    }
+    let engine = Engine::start();
+    engine.load_busybox("busybox");
+    let flood = "yes 0123456789012345678901234567890123456789 | head -c 60000000";
+    ok(&engine, &["run", "--name", "flood", "-d", "busybox", "sh", "-c", flood]);
+    ok(&engine, &["wait", "flood"]);
+    let id = ok(&engine, &["inspect", "-f", "{{.Id}}", "flood"]);
+    let files = fs::read_dir(engine.root().join("containers").join(id)).expect("its folder");
+    let sizes: Vec<_> = files
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().contains("log"))
+        .map(|entry| (entry.file_name(), entry.metadata().map_or(0, |data| data.len())))
+        .collect();
+    assert!(!sizes.is_empty() && sizes.len() <= 3, "{sizes:?}");
+    assert!(sizes.iter().map(|(_, size)| size).sum::<u64>() <= 31 << 20, "{sizes:?}");
+}
+
+#[test]
+fn without_free_descriptors_clients_wait_and_nothing_breaks() {
+    if !possible() {
+        return;
+    }
+    let engine = Engine::start();
+    engine.load_busybox("busybox");
+    ok(&engine, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(engine.pid()).expect("a pid"));
+    let open = fs::read_dir(format!("/proc/{}/fd", engine.pid())).expect("its table").count();
+    let hard = hard_limit(engine.pid());
+    let few = Rlimit { current: Some(open as u64 + 8), maximum: Some(hard) };
+    let old = prlimit(pid, Resource::Nofile, few).expect("its limit");
+    let held: Vec<_> =
+        (0..32).map(|_| std::os::unix::net::UnixStream::connect(engine.socket())).collect();
+    assert!(held.iter().all(Result::is_ok), "they queue");
+    drop(held);
+    // With a few free a start fails cleanly, or works.
+    let output = engine.bargee(&["run", "-d", "--rm", "--name", "new", "busybox", "sleep", "1000"]);
+    if !output.status.success() {
+        let why = text(&output.stderr);
+        assert!(why.contains("too many open files"), "{why}");
+        assert_eq!(names(&engine), ["web"], "nothing is half done");
+    }
+    prlimit(pid, Resource::Nofile, old).expect("its limit");
+    assert_eq!(state(&engine, "web"), "running");
+    assert_eq!(ok(&engine, &["run", "--rm", "busybox", "echo", "back"]), "back");
+}
+
+/// Reads the hard limit of open files (proc_pid_limits(5)), which only ever shrinks.
+fn hard_limit(pid: u32) -> u64 {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    line.split_whitespace().nth(4).and_then(|word| word.parse().ok()).expect("a number")
+}
+
+/// A cgroup of the test's own that limits how many tasks there are.
+struct Pids(PathBuf);
+
+impl Pids {
+    fn new() -> Option<Self> {
+        let v1 = Path::new("/sys/fs/cgroup/pids");
+        let root = if v1.is_dir() { v1 } else { Path::new("/sys/fs/cgroup") };
+        let path = root.join(format!("exhaustion-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        let this = Self(path);
+        this.0.join("pids.max").exists().then_some(this)
+    }
+
+    fn limit(&self, word: &str) {
+        fs::write(self.0.join("pids.max"), word).expect("a limit");
+    }
+}
+
+impl Drop for Pids {
+    fn drop(&mut self) {
+        wait_for(PATIENCE, || fs::remove_dir(&self.0).ok());
+    }
+}
+
+#[test]
+fn without_free_pids_a_start_fails_cleanly_and_works_again_later() {
+    if !possible() {
+        return;
+    }
+    let Some(pids) = Pids::new() else {
+        eprintln!("skipped: no controller of pids");
+        return;
+    };
+    let engine = Engine::start();
+    engine.load_busybox("busybox");
+    ok(&engine, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
+    fs::write(pids.0.join("cgroup.procs"), engine.pid().to_string()).expect("it moves");
+    pids.limit("1");
+    let why = fails(&engine, &["run", "-d", "--rm", "--name", "new", "busybox", "sleep", "1000"]);
+    assert!(why.contains("resource temporarily unavailable"), "{why}\n{}", engine.log());
+    assert_eq!(names(&engine), ["web"], "nothing is half done");
+    assert_eq!(state(&engine, "web"), "running");
+    pids.limit("max");
+    assert_eq!(ok(&engine, &["run", "--rm", "busybox", "echo", "back"]), "back");
+    drop(engine);
+}
