@@ -68,21 +68,25 @@ impl Driver {
         let mut repair = Repair::default();
         // Nobody may remove a network between the look at it and its repair.
         let _whole = self.changing.write().await;
-        if let Err(error) = self.repair_bridges(&mut repair).await {
-            repair.failed.push(error);
-        }
-        if let Err(error) = self.repair_ports(endpoints, inside, &mut repair).await {
+        let repaired = async {
+            let mut kernel = look().await?;
+            self.repair_bridges(&kernel, &mut repair).await?;
+            if !repair.bridges.is_empty() {
+                kernel = look().await?;
+            }
+            self.repair_ports(&kernel, endpoints, inside, &mut repair).await
+        };
+        if let Err(error) = repaired.await {
             repair.failed.push(error);
         }
         repair
     }
 
-    async fn repair_bridges(&self, repair: &mut Repair) -> Result<(), NetError> {
-        let kernel = look().await?;
+    async fn repair_bridges(&self, kernel: &Kernel, repair: &mut Repair) -> Result<(), NetError> {
         let networks: Vec<NetworkConfig> = lock(&self.networks).values().cloned().collect();
         for network in &networks {
             self.forwarding.turn_on_for(network)?;
-            if is_whole(network, &kernel) && has_sysctls(network)? {
+            if is_whole(network, kernel) && has_sysctls(network)? {
                 continue;
             }
             match self.complete(network).await {
@@ -118,11 +122,11 @@ impl Driver {
 
     async fn repair_ports(
         &self,
+        kernel: &Kernel,
         endpoints: &[Endpoint],
         inside: &BTreeSet<i32>,
         repair: &mut Repair,
     ) -> Result<(), NetError> {
-        let kernel = look().await?;
         for (container, network) in endpoints {
             let bridge = lock(&self.networks).get(network).map(|known| known.bridge.clone());
             let Some(bridge) = bridge.and_then(|name| kernel.links.get(&name)) else { continue };

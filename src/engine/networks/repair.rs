@@ -23,6 +23,15 @@ const TOGETHER: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
+/// What of a container is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// The outer sides of its links, which costs little.
+    Links,
+    /// Addresses and routes inside of its namespace too.
+    All,
+}
+
 impl Engine {
     /// Looks once at all, as much may have happened without an engine, and then whenever the kernel tells something.
     pub(crate) fn watch_links(self: &Arc<Self>) {
@@ -64,11 +73,14 @@ impl Engine {
             let error = EngineError::from(error);
             tracing::warn!(error = error.full(), "a network is not repaired");
         }
-        let containers: BTreeSet<String> =
-            repair.lost.into_iter().chain(repair.doubtful).map(|(id, _)| id).collect();
-        for handle in containers.iter().filter_map(|id| self.handle(id)) {
-            // A verb may hold the lock for long, which is no reason for the others to wait.
-            tokio::spawn(repair_later(Arc::downgrade(self), handle));
+        let lost = repair.lost.into_iter().map(|(id, _)| (id, Extent::Links));
+        let doubtful = repair.doubtful.into_iter().map(|(id, _)| (id, Extent::All));
+        let containers: BTreeMap<String, Extent> = lost.chain(doubtful).collect();
+        for (id, extent) in containers {
+            if let Some(handle) = self.handle(&id) {
+                // A verb may hold the lock for long, which is no reason for the others to wait.
+                tokio::spawn(repair_later(Arc::downgrade(self), handle, extent));
+            }
         }
         whole
     }
@@ -85,7 +97,7 @@ impl Engine {
         let connected: Vec<String> = self.networks.live().keys().cloned().collect();
         let lost = connected.iter().filter(|id| !self.networks.driver.is_pinned(id));
         for handle in lost.filter_map(|id| self.handle(id)) {
-            tokio::spawn(repair_later(Arc::downgrade(self), handle));
+            tokio::spawn(repair_later(Arc::downgrade(self), handle, Extent::Links));
         }
     }
 
@@ -110,7 +122,11 @@ impl Engine {
     }
 
     /// Makes the links of a container again that are gone or don't carry packets. The caller holds both locks.
-    async fn repair_links(self: &Arc<Self>, handle: &Handle) -> Result<(), EngineError> {
+    async fn repair_links(
+        self: &Arc<Self>,
+        handle: &Handle,
+        extent: Extent,
+    ) -> Result<(), EngineError> {
         let driver = &self.networks.driver;
         let row = handle.row();
         let Some(addresses) =
@@ -124,22 +140,23 @@ impl Engine {
         }
         let rows = self.networks.rows();
         // What a program that may change its own network (capabilities(7)) did there is its business.
-        let inside = match row.spec.adds_capability("NET_ADMIN") {
-            true => None,
-            false => Some(driver.inside(&row.id).await?),
+        let is_its_own = row.spec.adds_capability("NET_ADMIN");
+        let inside = match extent {
+            Extent::All if !is_its_own => Some(driver.inside(&row.id).await?),
+            _ => None,
         };
         let mut lost = BTreeMap::new();
         for (name, wish) in live::memberships(&row) {
             let Some(network) = live::find(&rows, name) else { continue };
             let Some(wanted) = addresses.get(&network.id) else { continue };
-            let is_whole = match &inside {
-                Some((has, _)) => {
-                    wanted.iter().all(|net| has.contains(&net.addr()))
-                        && driver.carries(&row.id, &network.id).await?
-                }
-                None => driver.is_connected(&row.id, &network.id).await?,
+            let has_all = inside
+                .as_ref()
+                .is_none_or(|(has, _)| wanted.iter().all(|net| has.contains(&net.addr())));
+            let is_there = match is_its_own {
+                true => driver.is_connected(&row.id, &network.id).await?,
+                false => driver.carries(&row.id, &network.id).await?,
             };
-            if !is_whole {
+            if !has_all || !is_there {
                 lost.insert(network.id.clone(), (wish, Arc::clone(network)));
             }
         }
@@ -220,7 +237,7 @@ async fn follow_mounts(engine: Weak<Engine>, mut watch: MountWatch) {
     }
 }
 
-async fn repair_later(engine: Weak<Engine>, handle: Arc<Handle>) {
+async fn repair_later(engine: Weak<Engine>, handle: Arc<Handle>, extent: Extent) {
     let mut pause = FIRST_PAUSE;
     loop {
         {
@@ -228,7 +245,7 @@ async fn repair_later(engine: Weak<Engine>, handle: Arc<Handle>) {
             // An exit has to wait, as it removes what is made here.
             let _turn = handle.turn.lock().await;
             let Some(engine) = engine.upgrade() else { return };
-            match engine.repair_links(&handle).await {
+            match engine.repair_links(&handle, extent).await {
                 Ok(()) => return,
                 Err(error) => {
                     let error = error.full();
