@@ -80,7 +80,11 @@ impl Shim {
         let started = async {
             let pidfd = open_pidfd(pid)
                 .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
-            let stream = connect(run, Purpose::Control).await?;
+            let stream = connect(run, Purpose::Control).await.map_err(|error| match error {
+                // Its socket was there before it, so it has ended.
+                ShimError::Connect { .. } => ShimError::Gone { because: last_words(run) },
+                other => other,
+            })?;
             Self::run((stream, Vec::new()), pid, pidfd, run, execs, follow)
         };
         started.await.inspect_err(|_| spawn::discard(pid))
@@ -186,10 +190,19 @@ impl Shim {
         connect(&self.run, Purpose::Attach { exec, stdin, stdout, stderr }).await
     }
 
-    /// What a shim that failed left behind.
     fn last_words(&self) -> String {
-        std::fs::read_to_string(self.run.join("shim.error"))
-            .map_or_else(|_| String::new(), |text| format!(": {text}"))
+        last_words(&self.run)
+    }
+}
+
+/// Returns what a shim that failed left behind. It can write nothing where it failed for lack of room.
+fn last_words(run: &Path) -> String {
+    let text = std::fs::read_to_string(run.join("shim.error")).unwrap_or_default();
+    let is_full = rustix::fs::statvfs(run).is_ok_and(|disk| disk.f_bavail == 0);
+    match (text.is_empty(), is_full) {
+        (false, _) => format!(": {text}"),
+        (true, true) => format!(": {}: no space left on device", run.display()),
+        (true, false) => String::new(),
     }
 }
 
