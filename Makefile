@@ -1,7 +1,7 @@
 # The commands of this repository. Tests need root: they make real namespaces, mounts and cgroups.
 .PHONY: test test-long test-vm lint deps build deny bench demo demo-down
 
-APT = busybox-static skopeo iproute2 mmdebstrap nftables
+APT = busybox-static skopeo iproute2 mmdebstrap nftables iptables ufw e2fsprogs
 
 # Builds the release binary: one static file.
 build:
