@@ -32,13 +32,16 @@ demo-down:
 test: deps
 	tests/leaks cargo test --all-targets
 
-# What takes an hour: a fault at every system call of a container's and a stack's life, long random chaos.
+# What takes an hour: a fault at every system call of a container's and a stack's life, long random chaos, a thousand
+# restarts.
 test-long: deps
 	tests/leaks cargo test --test it -- --ignored --nocapture --test-threads 1 --skip calls_of_the_scenarios
 
-# The same tests under systemd, cgroup v2 and Debian's kernel: a virtual machine, built once below /var/tmp.
+# The same tests under systemd, cgroup v2 and Debian's kernel, then the units, reboots and power cuts: a virtual machine,
+# built once below /var/tmp.
 test-vm: deps
 	tests/vm/run
+	tests/vm/systemd
 
 # Formatting and clippy, warnings being errors.
 lint:

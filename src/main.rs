@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             shim_paths(arguments).map_or(ExitCode::from(USAGE), |paths| shim::run(&paths))
         }
         Some("engine") if is_engine_itself() => engine(arguments),
+        Some("__parked") => cli::service(process::park()),
         Some("__hello") => images::hello::serve(),
         Some("__netd") => net_state(arguments)
             .map_or(ExitCode::from(USAGE), |state| cli::service(net::netd::run(&state))),

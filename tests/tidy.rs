@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["engine", "spec", "reconcile", "diagnostic", "protocol"]),
     ("sources", &["engine", "spec", "reconcile", "diagnostic", "protocol"]),
     // The engine's own process, which the composition root runs.
-    ("process", &["engine", "api"]),
+    ("process", &["engine", "api", "runtime"]),
     // The command line reads the stack files; the engine it reaches only through its API.
     ("cli", &["spec", "diagnostic", "protocol", "archive"]),
 ];

@@ -190,6 +190,7 @@ const MACHINE: &[Row] = &[
         "Print the versions of command line and engine",
     ),
     Row::docker::<commands::version::Info>("info", "Print all about the engine and its machine"),
+    Row::docker::<commands::install::Args>("install", "Write the units that let systemd run it"),
     Row::family("engine", "The engine's own process", ENGINE),
     Row::family("system", "Verbs on the whole", SYSTEM),
 ];

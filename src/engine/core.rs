@@ -71,6 +71,7 @@ impl Engine {
         let holder = format!("pid {}", std::process::id());
         let lock = crate::engine::lock::take(&paths.lock(), &holder)?;
         let machine = Machine::read(program)?;
+        let paths = crate::engine::home::settle(paths, &machine.cgroups)?;
         let database = Database::open(&paths.database(), paths.run())?;
         let past = state::events::since(database.read(), 0)?;
         let store = Arc::new(Store::open(paths.root())?);
@@ -92,6 +93,7 @@ impl Engine {
             paths,
             config,
         });
+        engine.make_room_for_helpers()?;
         engine.limit_watch.start(Arc::downgrade(&engine));
         engine.load_containers()?;
         engine.restore_networks().await?;
@@ -131,6 +133,11 @@ impl Engine {
     /// Reads the state database.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&state::Connection) -> T) -> T {
         work(self.database().read())
+    }
+
+    /// Returns once the state database can be used; a watchdog asks it.
+    pub fn wait_for_database(&self) {
+        drop(self.database());
     }
 
     /// Gives freed memory back to the kernel once the work of now is answered; many calls are one.

@@ -29,7 +29,8 @@ pub(crate) struct Machine {
     pub(crate) memory: u64,
 }
 
-const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
+/// Where the hierarchies are mounted.
+pub(crate) const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 const CPUS: &str = "/sys/devices/system/cpu";
 
 /// Names as `--ulimit` has them.

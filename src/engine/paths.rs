@@ -16,13 +16,33 @@ pub struct Paths {
     root: PathBuf,
     run: PathBuf,
     id: String,
+    /// The cgroup that was given to us, such as `/system.slice/x.scope`; empty for the root of each hierarchy.
+    home: String,
 }
 
 impl Paths {
     /// Takes the folders as the caller got them (`--root`, `BARGEE_ROOT` or the default).
     pub fn new(root: PathBuf, run: PathBuf) -> Self {
         let id = root_id(&root);
-        Self { root, run, id }
+        Self { root, run, id, home: String::new() }
+    }
+
+    /// Places all cgroups of ours below `home`, a path below each hierarchy's root.
+    #[must_use]
+    pub fn at_home(self, home: &str) -> Self {
+        let home = home.trim_matches('/');
+        let home = if home.is_empty() { String::new() } else { format!("/{home}") };
+        Self { home, ..self }
+    }
+
+    /// Returns the cgroup that was given to us; empty when none was.
+    pub fn home(&self) -> &str {
+        &self.home
+    }
+
+    /// Says which home the containers that run have.
+    pub fn home_record(&self) -> PathBuf {
+        self.run.join("cgroup")
     }
 
     pub fn root(&self) -> &Path {
@@ -95,7 +115,13 @@ impl Paths {
 
     /// Returns the cgroup that all containers of this root lie in, below each hierarchy's root.
     pub fn cgroup_parent(&self) -> String {
-        format!("/bargee-{}", self.id)
+        format!("{}/bargee-{}", self.home, self.id)
+    }
+
+    /// Returns the cgroup of shims and netd, which outlive the engine: theirs must not be its own when a service
+    /// manager looks after that. Without a home they stay where the engine is.
+    pub fn cgroup_of_helpers(&self) -> Option<String> {
+        (!self.home.is_empty()).then(|| format!("{}/shims-{}", self.home, self.id))
     }
 
     pub fn nft_table(&self) -> String {
@@ -121,6 +147,17 @@ mod tests {
         assert_ne!(one.cgroup_parent(), two.cgroup_parent());
         assert_ne!(one.nft_table(), two.nft_table());
         assert_eq!(one.id(), Paths::new(DEFAULT_ROOT.into(), "/elsewhere".into()).id());
+    }
+
+    #[test]
+    fn cgroups_lie_below_the_home_that_was_given() {
+        let paths = Paths::new("/r".into(), "/x".into());
+        assert_eq!(paths.cgroup_of_helpers(), None);
+        let id = paths.id().to_owned();
+        assert_eq!(paths.cgroup_parent(), format!("/bargee-{id}"));
+        let paths = paths.at_home("system.slice/b.service/");
+        assert_eq!(paths.cgroup_parent(), format!("/system.slice/b.service/bargee-{id}"));
+        assert_eq!(paths.cgroup_of_helpers(), Some(format!("/system.slice/b.service/shims-{id}")));
     }
 
     #[test]

@@ -41,7 +41,9 @@ impl Engine {
         if let Ok(parent) = Cgroup::open(&self.machine.cgroups, &self.paths.cgroup_parent()) {
             parent.remove_if_empty();
         }
-        self.close_networks().await
+        let closed = self.close_networks().await;
+        let left = tokio::task::block_in_place(|| self.leave_cgroup_of_helpers());
+        closed.and(left)
     }
 
     /// An exit lets the shim go behind its event; here that is waited for.

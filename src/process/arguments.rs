@@ -32,7 +32,7 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     #[error(
-        "unknown argument {0:?} of bargee engine; it takes --root, --run, --config, --log-level and --auto"
+        "unknown argument {0:?} of bargee engine; it takes --root, --run, --config, --log-level, --cgroup and --auto"
     )]
     Unknown(OsString),
     #[error("{0} needs a value")]
@@ -41,7 +41,7 @@ pub enum UsageError {
     LogLevel(InvalidLogLevel),
 }
 
-const FLAGS: [&str; 4] = ["--root", "--run", "--config", "--log-level"];
+const FLAGS: [&str; 5] = ["--root", "--run", "--config", "--log-level", "--cgroup"];
 
 impl Options {
     /// Reads the words after `engine`. `variable` looks one up in the environment.
@@ -52,7 +52,7 @@ impl Options {
         mut arguments: impl Iterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, UsageError> {
-        let mut given: [Option<OsString>; 4] = Default::default();
+        let mut given: [Option<OsString>; 5] = Default::default();
         let (mut start, mut socket_on_stdin) = (Start::Foreground, false);
         let mut after_crashes = false;
         while let Some(word) = arguments.next() {
@@ -72,18 +72,19 @@ impl Options {
                 given[place] = Some(value);
             }
         }
-        let [root, run, config, level] = given;
+        let [root, run, config, level, cgroup] = given;
         let log_level = level
             .map(|level| LogLevel::try_from(level.to_string_lossy().into_owned()))
             .transpose()
             .map_err(UsageError::LogLevel)?;
+        let home = cgroup.unwrap_or_default().to_string_lossy().into_owned();
         let folder = |given: Option<OsString>, name, default: &str| {
             given.or_else(|| variable(name)).map_or_else(|| default.into(), PathBuf::from)
         };
         let root = folder(root, "BARGEE_ROOT", DEFAULT_ROOT);
         let run = folder(run, "BARGEE_RUN", DEFAULT_RUN);
         Ok(Self {
-            paths: Paths::new(absolute(root), absolute(run)),
+            paths: Paths::new(absolute(root), absolute(run)).at_home(&home),
             config_named: config.is_some(),
             config: absolute(config.map_or_else(|| DEFAULT_PATH.into(), PathBuf::from)),
             start,
@@ -102,6 +103,9 @@ impl Options {
         let mut words: Vec<OsString> = vec!["engine".into(), "--socket-on-stdin".into()];
         words.extend(["--root".into(), self.paths.root().into()]);
         words.extend(["--run".into(), self.paths.run().into()]);
+        if !self.paths.home().is_empty() {
+            words.extend(["--cgroup".into(), self.paths.home().into()]);
+        }
         if self.config_named {
             words.extend(["--config".into(), self.config.clone().into()]);
         }
@@ -149,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_keepers_engine_gets_the_same_options() {
-        let words = ["--root", "/r", "--config=/c", "--log-level", "debug", "--auto"];
+        let words =
+            ["--root", "/r", "--config=/c", "--log-level", "debug", "--cgroup=/x.scope", "--auto"];
         let options = parse(&words).unwrap();
         let words = options.of_engine();
         let again = Options::parse(words.into_iter().skip(1), |_| None).unwrap();

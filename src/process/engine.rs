@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::listen::{self, Bound, DockerLink, OwnSocket};
+use super::crashes::Starts;
+use super::listen::{self, Bound, DockerLink, OwnSocket, Passed};
 use super::{Options, ProcessError, logging, rebind, sd_notify, sys};
 use crate::api::server::{self, Listener};
 use crate::engine::Engine;
@@ -26,8 +28,9 @@ pub(super) fn run(options: &Options) -> Result<(), ProcessError> {
     sys::use_few_arenas();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config = config::load(&options.config, options.named())?;
-    let config = Config { after_crashes: options.after_crashes, ..config };
     logging::start(options.log_level.as_ref().unwrap_or(&config.log_level))?;
+    let (starts, crashed) = note_start(options)?;
+    let config = Config { after_crashes: options.after_crashes || crashed, ..config };
     raise_open_files();
     // Bound before all else: clients queue while the engine looks at what runs.
     let sockets = Sockets::open(options, &config)?;
@@ -38,7 +41,26 @@ pub(super) fn run(options: &Options) -> Result<(), ProcessError> {
         .enable_all()
         .build()
         .map_err(ProcessError::io("start the engine's threads"))?
-        .block_on(serve(options, config, sockets))
+        .block_on(serve(options, config, sockets))?;
+    // A clean end.
+    drop(starts);
+    Ok(())
+}
+
+/// Counts the crashes of engines that a service manager restarts; a keeper counts those of its own.
+fn note_start(options: &Options) -> Result<(Option<Starts>, bool), ProcessError> {
+    if options.socket_on_stdin || std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok((None, false));
+    }
+    let path = options.paths.run().join("engine.starts");
+    let noted = std::fs::create_dir_all(options.paths.run())
+        .and_then(|()| Starts::note(path.clone(), SystemTime::now()));
+    let (starts, crashed) =
+        noted.map_err(ProcessError::io(format!("note this start in {}", path.display())))?;
+    if crashed {
+        tracing::error!("it crashes again and again; no stack is kept until its next `up`");
+    }
+    Ok((Some(starts), crashed))
 }
 
 /// The sockets, and what goes with them at the end.
@@ -66,29 +88,30 @@ impl Sockets {
 }
 
 /// Takes the keeper's socket, and leaves standard input empty.
-fn socket_of_stdin() -> Result<Vec<std::os::fd::OwnedFd>, ProcessError> {
+fn socket_of_stdin() -> Result<Vec<Passed>, ProcessError> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
         .map_err(|errno| ProcessError::io("take the socket of the keeper")(errno.into()))?;
     let null = File::open("/dev/null").map_err(ProcessError::io("open /dev/null"))?;
     rustix::stdio::dup2_stdin(&null)
         .map_err(|errno| ProcessError::io("empty standard input")(errno.into()))?;
-    Ok(vec![socket])
+    Ok(vec![Passed { socket, name: "standard input".to_owned() }])
 }
 
-/// Takes what systemd passed to this very process: sd_listen_fds(3).
-fn passed_sockets() -> Vec<std::os::fd::OwnedFd> {
+/// Takes what systemd passed to this very process, each with its name: sd_listen_fds(3).
+fn passed_sockets() -> Vec<Passed> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
     let ours = number("LISTEN_PID").map(i32::cast_unsigned) == Some(std::process::id());
-    match number("LISTEN_FDS") {
-        Some(count) if ours && count > 0 => {
-            let sockets = sys::take_passed(count);
-            if let Err(error) = sys::close_at_exec() {
-                tracing::warn!(%error, "children inherit the sockets");
-            }
-            sockets
-        }
-        _ => Vec::new(),
+    let Some(count) = number("LISTEN_FDS").filter(|&count| ours && count > 0) else {
+        return Vec::new();
+    };
+    let sockets = sys::take_passed(count);
+    if let Err(error) = sys::close_at_exec() {
+        tracing::warn!(%error, "children inherit the sockets");
     }
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    // The man page's word for one without a name.
+    let names = names.split(':').map(str::to_owned).chain(std::iter::repeat("unknown".to_owned()));
+    sockets.into_iter().zip(names).map(|(socket, name)| Passed { socket, name }).collect()
 }
 
 async fn serve(options: &Options, config: Config, sockets: Sockets) -> Result<(), ProcessError> {
@@ -113,15 +136,35 @@ async fn serve(options: &Options, config: Config, sockets: Sockets) -> Result<()
         rebind::watch(&engine, socket, group, shutdown.clone());
     }
     sd_notify::tell("READY=1");
+    if let Some(often) = sd_notify::watchdog(|name| std::env::var_os(name)) {
+        tokio::spawn(feed_watchdog(Arc::downgrade(&engine), often));
+    }
     tokio::spawn(asked.cancel(shutdown.clone()));
+    let stops = shutdown.clone();
+    tokio::spawn(async move {
+        stops.cancelled().await;
+        sd_notify::tell("STOPPING=1");
+    });
     server::serve(Arc::clone(&engine), listeners, shutdown).await;
-    sd_notify::tell("STOPPING=1");
     if let Err(error) = engine.leave_machine().await {
         tracing::warn!(%error, "networks of nothing stay until the next start");
     }
     tracing::info!("the engine ends; containers go on");
     drop((link, pid_file, sockets.own));
     Ok(())
+}
+
+/// Says that tasks run and that the database answers, as long as they do.
+async fn feed_watchdog(engine: Weak<Engine>, often: Duration) {
+    let mut clock = tokio::time::interval(often);
+    loop {
+        clock.tick().await;
+        let Some(engine) = engine.upgrade() else { return };
+        let answers = tokio::task::spawn_blocking(move || engine.wait_for_database()).await;
+        if answers.is_ok() {
+            sd_notify::tell("WATCHDOG=1");
+        }
+    }
 }
 
 fn into_listener(bound: Bound) -> std::io::Result<Listener> {

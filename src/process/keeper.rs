@@ -1,12 +1,11 @@
 //! The keeper of an engine that no service manager watches: binds the socket, starts the engine with it, and starts
 //! it again when it crashes, so that clients queue instead of being refused.
 
-use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::SystemTime;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -14,15 +13,13 @@ use nix::unistd::{Pid, setsid};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::crashes::{CRASHES, Crashes};
 use super::listen::{ListenError, OwnSocket};
 use super::sys::{self, Fork};
-use super::{Options, ProcessError};
+use super::{Options, ProcessError, cgroup};
 use crate::engine::config;
 use crate::engine::lock::LockError;
 
-/// So many crashes within this time and the next engine keeps no stacks; so many of that one, and the keeper gives up.
-const CRASHES: usize = 3;
-const WITHIN: Duration = Duration::from_secs(60);
 /// Bytes of the log above which a new one is begun.
 const MAX_LOG: u64 = 10 << 20;
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -53,7 +50,8 @@ pub(super) fn start(options: &Options) -> Result<(), ProcessError> {
         Fork::Child => {
             let log = options.paths.run().join("engine.log");
             leave(&log, &program)?;
-            keep(options, &program, &socket, &log)
+            let options = at_home(options, &log);
+            keep(&options, &program, &socket, &log)
         }
     }
 }
@@ -76,6 +74,22 @@ fn leave(log: &Path, program: &Path) -> Result<(), ProcessError> {
         .and_then(|()| rustix::stdio::dup2_stdout(&log))
         .and_then(|()| rustix::stdio::dup2_stderr(&log))
         .map_err(|errno| ProcessError::io("redirect the output to the log")(errno.into()))
+}
+
+/// Moves out of the login session, whose end would be ours. Not possible: stay.
+fn at_home(options: &Options, log: &Path) -> Options {
+    let mut options = options.clone();
+    if !options.paths.home().is_empty() {
+        return options;
+    }
+    match cgroup::leave_session(options.paths.id()) {
+        Ok(None) => {}
+        Ok(Some(scope)) => options.paths = options.paths.at_home(&scope),
+        Err(error) => {
+            say(log, &format!("this engine may end with the login session: {error}"));
+        }
+    }
+    options
 }
 
 /// Joins PID 1's mounts, so that ours are not those of some short-lived namespace. Not possible: stay.
@@ -137,7 +151,7 @@ fn keep(
             return Ok(());
         }
         say(log, &format!("the engine ended with {status}"));
-        if !crashes.are_too_many(Instant::now()) {
+        if !crashes.are_too_many(SystemTime::now()) {
             continue;
         }
         if cautious {
@@ -200,34 +214,4 @@ fn say(log: &Path, text: &str) {
         .and_then(|mut file| file.write_all(line.as_bytes()));
     // There is nobody else to tell.
     drop(written);
-}
-
-/// When the engine crashed last.
-#[derive(Debug, Default)]
-struct Crashes(VecDeque<Instant>);
-
-impl Crashes {
-    /// Notes one at `now` and tells whether to stop trying.
-    fn are_too_many(&mut self, now: Instant) -> bool {
-        self.0.push_back(now);
-        while self.0.front().is_some_and(|first| now.duration_since(*first) > WITHIN) {
-            self.0.pop_front();
-        }
-        self.0.len() >= CRASHES
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_crashes_within_a_minute_are_too_many() {
-        let start = Instant::now();
-        let mut crashes = Crashes::default();
-        assert!(!crashes.are_too_many(start));
-        assert!(!crashes.are_too_many(start + Duration::from_secs(50)));
-        assert!(!crashes.are_too_many(start + Duration::from_secs(70)));
-        assert!(crashes.are_too_many(start + Duration::from_secs(80)));
-    }
 }

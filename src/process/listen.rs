@@ -30,8 +30,8 @@ pub enum ListenError {
          `docker -H ssh://` from elsewhere"
     )]
     Public(SocketAddr),
-    #[error("a socket passed by the service manager is neither unix nor tcp")]
-    Passed,
+    #[error("the service manager passed {0}, which is neither a unix nor a tcp socket")]
+    Passed(String),
 }
 
 /// A bound socket of this machine.
@@ -138,16 +138,24 @@ fn bind_tcp(address: &str, host: &str) -> Result<Bound, ListenError> {
         .map_err(|source| ListenError::Bind { address: address.to_owned(), source })
 }
 
-/// Tells unix from tcp among sockets that somebody else bound.
-pub(super) fn passed(sockets: Vec<OwnedFd>) -> Result<Vec<Bound>, ListenError> {
+/// A socket that somebody else bound.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) socket: OwnedFd,
+    /// For messages.
+    pub(super) name: String,
+}
+
+/// Tells unix from tcp among the passed sockets.
+pub(super) fn passed(sockets: Vec<Passed>) -> Result<Vec<Bound>, ListenError> {
     sockets
         .into_iter()
-        .map(|socket| {
-            let address = rustix::net::getsockname(&socket).map_err(|_| ListenError::Passed)?;
-            match address.address_family() {
-                AddressFamily::UNIX => Ok(Bound::Unix(socket.into())),
-                AddressFamily::INET | AddressFamily::INET6 => Ok(Bound::Tcp(socket.into())),
-                _ => Err(ListenError::Passed),
+        .map(|Passed { socket, name }| {
+            let family = rustix::net::getsockname(&socket).map(|address| address.address_family());
+            match family {
+                Ok(AddressFamily::UNIX) => Ok(Bound::Unix(socket.into())),
+                Ok(AddressFamily::INET | AddressFamily::INET6) => Ok(Bound::Tcp(socket.into())),
+                _ => Err(ListenError::Passed(name)),
             }
         })
         .collect()

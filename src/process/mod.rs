@@ -1,9 +1,11 @@
 //! `bargee engine`: the process that puts engine and API together, and the keeper that restarts it.
 //!
 //! Whoever binds the socket holds `bargee.sock.lock` as long as it lives: the keeper, or an engine that was started
-//! by itself. Under systemd the socket comes with the process and nobody binds.
+//! by itself. Under systemd the socket comes with the process and nobody binds, and systemd restarts us.
 
 mod arguments;
+mod cgroup;
+mod crashes;
 mod engine;
 mod keeper;
 mod listen;
@@ -54,4 +56,12 @@ pub fn run(options: &Options) -> Result<(), ProcessError> {
         Start::Detached => keeper::start(options),
         Start::Foreground => engine::run(options),
     }
+}
+
+/// Holds the unit that containers live in, until it is told to end. Call it before any thread exists.
+///
+/// # Errors
+/// This process has no cgroup of its own, or can't make one below it.
+pub fn park() -> Result<(), ProcessError> {
+    cgroup::park()
 }

@@ -5,6 +5,7 @@
 #![expect(unreachable_pub, reason = "the helpers have no crate around them")]
 
 mod api;
+mod boot;
 mod chaos;
 mod check;
 mod cli;
@@ -16,6 +17,7 @@ mod containers;
 mod copy;
 mod crash;
 mod display;
+mod endurance;
 mod exhaustion;
 mod faults;
 mod files;

@@ -6,6 +6,7 @@
 #   machine.sh sh COMMAND    runs a command as root in the guest; its exit status is passed on
 #   machine.sh push SRC DST  copies a file or folder into the folder DST
 #   machine.sh down          orderly power-off, cut after 90 s
+#   machine.sh cut           takes its power away
 #   machine.sh reset         back to the disk as it was built
 #
 # Variables: VM_DIR (/var/tmp/bargee-vm), VM_PORT (2222), VM_MEM (1536 MiB), VM_SMP (2), VM_ACCEL (auto|kvm|tcg),
@@ -157,6 +158,13 @@ down() {
   rm -f "$dir/qemu.pid"
 }
 
+cut() {
+  alive || return 0
+  kill -9 "$(cat "$dir/qemu.pid")"
+  while alive; do sleep 0.1; done
+  rm -f "$dir/qemu.pid"
+}
+
 verb=${1:-}
 shift || true
 case $verb in
@@ -164,9 +172,10 @@ case $verb in
   sh) guest "$@" ;;
   push) tar -C "$(dirname "$1")" -cf - "$(basename "$1")" | guest "mkdir -p '$2' && tar -C '$2' -xf -" ;;
   down) down ;;
+  cut) cut ;;
   reset)
     if alive; then say "it is up: down first" && exit 1; fi
     cp --sparse=always "$dir/base.img" "$dir/disk.img"
     ;;
-  *) sed -n '2,13s/^# \{0,1\}//p' "$0" && exit 2 ;;
+  *) sed -n '2,14s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

@@ -16,6 +16,7 @@ pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod install;
 pub(crate) mod kill;
 pub(crate) mod load;
 pub(crate) mod logs;

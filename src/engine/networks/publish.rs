@@ -202,7 +202,9 @@ impl Engine {
         // Grows over restarts of the engine too.
         let clock = u64::try_from(now()).unwrap_or_default();
         let wanted = NetdState { generation: clock.max(wanted.generation + 1), ..wanted };
-        let report = self.networks.netd.obey(&self.machine.program, &wanted).await?;
+        let cgroup = self.cgroup_of_helpers();
+        let netd = &self.networks.netd;
+        let report = netd.obey(&self.machine.program, cgroup.as_ref(), &wanted).await?;
         self.networks.set_held(held(&wanted.state, &report.refused));
         published.netd = Some(wanted);
         Ok(report.refused)

@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use crate::engine::error::EngineError;
 use crate::engine::sys;
 use crate::net::netd::{self, AskError, NetdState, Report, Request};
+use crate::runtime::cgroup::Cgroup;
 
 /// How long a new netd may take until it listens and has obeyed.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +38,7 @@ impl Netd {
     pub(super) async fn obey(
         &self,
         program: &Path,
+        cgroup: Option<&Cgroup>,
         state: &NetdState,
     ) -> Result<Report, EngineError> {
         fs::create_dir_all(&self.folder)
@@ -49,7 +51,7 @@ impl Netd {
             Ok(_) | Err(AskError::Silent { .. } | AskError::Unreadable { .. }) => self.kill(),
             Err(AskError::Absent { .. }) => {}
         }
-        self.start(program, state.generation).await
+        self.start(program, cgroup, state.generation).await
     }
 
     /// Asks netd something; `None` when it is not there or doesn't know the answer.
@@ -63,13 +65,25 @@ impl Netd {
         drop(netd::ask(&self.state_file, Request::End).await);
     }
 
-    async fn start(&self, program: &Path, generation: u64) -> Result<Report, EngineError> {
+    async fn start(
+        &self,
+        program: &Path,
+        cgroup: Option<&Cgroup>,
+        generation: u64,
+    ) -> Result<Report, EngineError> {
         // It holds sockets in the sandboxes, so an old one that hangs would keep names from the new one.
         self.kill();
         let log = self.folder.join("netd.log");
         let log =
             fs::File::create(&log).map_err(EngineError::io(format!("create {}", log.display())))?;
-        let mut child = tokio::process::Command::new(program)
+        let mut command = tokio::process::Command::new(program);
+        if let Some(cgroup) = cgroup {
+            let doors = cgroup.doors().map_err(|error| {
+                EngineError::io("open the cgroup of netd")(std::io::Error::other(error))
+            })?;
+            sys::enter_before_exec(&mut command, doors);
+        }
+        let mut child = command
             .arg("__netd")
             .arg(&self.state_file)
             .current_dir("/")

@@ -29,6 +29,17 @@ pub enum Birth {
     Outside,
 }
 
+/// A cgroup's files that take a process in: one that is between clone and exec can open nothing by name.
+#[derive(Debug)]
+pub struct Doors {
+    /// Of each version 1 hierarchy; writing `0` moves the writer.
+    pub tasks: Vec<fs::File>,
+    /// Of version 2; writing `0` moves the writer.
+    pub procs: Option<fs::File>,
+    /// The version 2 folder, for `CLONE_INTO_CGROUP`.
+    pub dir: Option<fs::File>,
+}
+
 impl Cgroup {
     /// Creates the cgroup `path` below each hierarchy and sets its limits.
     ///
@@ -63,6 +74,29 @@ impl Cgroup {
             return Err(CgroupError::NotFound { path: cgroup.path });
         }
         Ok(cgroup)
+    }
+
+    /// Creates the cgroup without limits unless it is there, whoever is in it.
+    pub fn ensure(roots: &Roots, path: &str) -> Result<Cgroup, CgroupError> {
+        let cgroup = Cgroup::at(roots, path)?;
+        cgroup.make_dirs()?;
+        Ok(cgroup)
+    }
+
+    /// Opens what a new process needs to be born in the cgroup or to enter it.
+    pub fn doors(&self) -> Result<Doors, CgroupError> {
+        let tasks = self.roots.v1_mounts();
+        let tasks = tasks.iter().map(|mount| door(&mount.join(&self.path).join("tasks")));
+        let procs = self.v2_dir.as_ref().map(|dir| door(&dir.join("cgroup.procs")));
+        let dir = self.v2_dir.as_ref().map(|dir| {
+            let failed = |source| CgroupError::Read { file: dir.clone(), source };
+            fs::File::open(dir).map_err(failed)
+        });
+        Ok(Doors {
+            tasks: tasks.collect::<Result<_, _>>()?,
+            procs: procs.transpose()?,
+            dir: dir.transpose()?,
+        })
     }
 
     /// Returns the limits that `create` was asked for and this host cannot enforce.
@@ -200,6 +234,12 @@ impl Cgroup {
             })
             .collect()
     }
+}
+
+fn door(file: &Path) -> Result<fs::File, CgroupError> {
+    let failed =
+        |source| CgroupError::Write { file: file.to_owned(), value: "0".to_owned(), source };
+    fs::OpenOptions::new().write(true).open(file).map_err(failed)
 }
 
 /// Returns the names of the cgroups right below `path`, in whatever hierarchy they are.

@@ -20,7 +20,7 @@ mod v1;
 mod v2;
 
 pub use error::{CgroupError, Unenforced};
-pub use group::{Birth, Cgroup, children};
+pub use group::{Birth, Cgroup, Doors, children};
 pub use limits::is_limit_file;
 pub use roots::Roots;
 pub use stats::Stats;

@@ -4,7 +4,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, PoisonError};
 
 use crate::engine::containers::Handle;
-use crate::engine::containers::shim::{Shim, ShimError};
+use crate::engine::containers::shim::{Place, Shim, ShimError};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::state::containers::Container;
@@ -43,7 +43,10 @@ impl Engine {
             .create(&run)
             .map_err(EngineError::io(format!("create the folder {}", run.display())))?;
         let follow = self.follower(handle.id());
-        let shim = Shim::start(&self.machine.program, &bundle, &run, self.execs.clone(), follow)
+        let cgroup = self.cgroup_of_helpers();
+        let program = &self.machine.program;
+        let place = Place { program, bundle: &bundle, run: &run, cgroup: cgroup.as_ref() };
+        let shim = Shim::start(&place, self.execs.clone(), follow)
             .await
             .map_err(|error| handle.of_shim(error))?;
         handle.set_shim(Some(Arc::clone(&shim)));

@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 
 use crate::engine::containers::execs::Execs;
 use crate::engine::sys;
+use crate::runtime::cgroup::Cgroup;
 use crate::runtime::shim::protocol::{
     Event, Hello, Message, Purpose, Reply, Request, Status, VERSION,
 };
@@ -37,6 +38,16 @@ pub(crate) struct Shim {
     /// It was told to go: its end is nobody's business.
     leaving: Arc<AtomicBool>,
     connection: AbortHandle,
+}
+
+/// What a new shim is made of, and where it goes.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) program: &'a Path,
+    pub(super) bundle: &'a Path,
+    pub(super) run: &'a Path,
+    /// The engine's own when there is none.
+    pub(super) cgroup: Option<&'a Cgroup>,
 }
 
 /// A request and where its reply goes.
@@ -69,13 +80,12 @@ pub enum ShimError {
 impl Shim {
     /// Starts a shim, and gives what happens to it to `follow`'s task.
     pub(super) async fn start<F: Future<Output = ()> + Send + 'static>(
-        program: &Path,
-        bundle: &Path,
-        run: &Path,
+        place: &Place<'_>,
         execs: Execs,
         follow: impl FnOnce(mpsc::UnboundedReceiver<Happening>) -> F,
     ) -> Result<Arc<Self>, ShimError> {
-        let pid = spawn::spawn(program, bundle, run)
+        let run = place.run;
+        let pid = spawn::spawn(place)
             .map_err(|source| ShimError::Spawn { folder: run.to_owned(), source })?;
         let started = async {
             let pidfd = open_pidfd(pid)
