@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn the_home_of_running_containers_stays_until_they_end() {
         let folder = tempfile::tempdir().unwrap();
-        let mount = folder.path().join("cgroup");
+        let mount = folder.path().join("mount");
         let paths = Paths::new(folder.path().join("root"), folder.path().to_owned());
         let cgroup = mount.join(paths.cgroup_parent().trim_start_matches('/'));
         fs::create_dir_all(cgroup.join("abc")).unwrap();
