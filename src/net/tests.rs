@@ -17,12 +17,31 @@ mod neighbours;
 struct Machine {
     driver: Driver,
     state: State,
-    folder: tempfile::TempDir,
+    folder: RunFolder,
+}
+
+/// A run folder; with it go the pins of namespaces that a test left in it.
+struct RunFolder(tempfile::TempDir);
+
+impl RunFolder {
+    fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        let pins = std::fs::read_dir(self.path().join("netns"));
+        for pin in pins.into_iter().flatten().flatten() {
+            // One that is no pin any more is a plain file.
+            let _ = nix::mount::umount2(&pin.path(), nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 impl Machine {
     async fn with(networks: &[(&str, &str, bool)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = RunFolder(tempfile::tempdir().unwrap());
         let driver = Driver::open("test", folder.path()).unwrap();
         let mut state = State::default();
         for (id, subnet, internal) in networks {
@@ -133,7 +152,7 @@ impl Machine {
     }
 
     /// Returns the run folder.
-    async fn end_but_neighbours(self) -> tempfile::TempDir {
+    async fn end_but_neighbours(self) -> RunFolder {
         for endpoint in &self.state.endpoints {
             self.driver.disconnect(&endpoint.container, &endpoint.network).await.unwrap();
             self.driver.remove_sandbox(&endpoint.container).unwrap();
