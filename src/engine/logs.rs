@@ -80,15 +80,29 @@ pub struct Reader {
     query: Query,
     /// Files still to read, oldest first; opened, so that a rotation can't swap them.
     files: VecDeque<Source>,
+    scope: Scope,
+}
+
+/// Which lines a [`Reader`] comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that were written when it was opened, however fast more come.
+    Written,
+    /// Later ones too.
+    Following,
 }
 
 impl Reader {
     /// Opens the log at `path`, at the first line that the query wants. A missing log is an empty one.
-    pub fn open(path: &Path, query: Query) -> Result<Self, LogError> {
-        let mut reader = Self { path: path.to_owned(), query, files: VecDeque::new() };
+    pub fn open(path: &Path, query: Query, scope: Scope) -> Result<Self, LogError> {
+        let mut reader = Self { path: path.to_owned(), query, files: VecDeque::new(), scope };
+        let mut found = open_all(path)?;
+        if scope == Scope::Written {
+            found.iter_mut().try_for_each(Source::end_here)?;
+        }
         match reader.query.tail {
-            None => reader.files = open_all(path)?.into(),
-            Some(count) => reader.seek_tail(count)?,
+            None => reader.files = found.into(),
+            Some(count) => reader.seek_tail(found, count)?,
         }
         Ok(reader)
     }
@@ -97,6 +111,9 @@ impl Reader {
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
         loop {
             let Some(source) = self.files.front_mut() else {
+                if self.scope == Scope::Written {
+                    return Ok(None);
+                }
                 match Source::open(self.path.clone())? {
                     Some(source) => self.files.push_back(source),
                     None => return Ok(None),
@@ -108,7 +125,7 @@ impl Reader {
                 Some(_) => {}
                 None if self.files.len() > 1 => drop(self.files.pop_front()),
                 None => {
-                    if !self.rotated()? {
+                    if self.scope == Scope::Written || !self.rotated()? {
                         return Ok(None);
                     }
                 }
@@ -132,9 +149,9 @@ impl Reader {
     }
 
     /// Looks from the newest file backwards, remembering where the last `count` wanted lines begin.
-    fn seek_tail(&mut self, count: usize) -> Result<(), LogError> {
+    fn seek_tail(&mut self, found: Vec<Source>, count: usize) -> Result<(), LogError> {
         let mut missing = count;
-        for mut source in open_all(&self.path)?.into_iter().rev() {
+        for mut source in found.into_iter().rev() {
             let newest = self.files.is_empty();
             if missing == 0 && !newest {
                 break;
@@ -151,6 +168,10 @@ impl Reader {
                 }
             }
             missing -= starts.len();
+            if self.scope == Scope::Written {
+                // A line whose end came meanwhile was not counted.
+                source.end = Some(source.position);
+            }
             // The newest file stays even without a match: a follower goes on at its end.
             let start = starts.front().copied().unwrap_or(source.position);
             source.rewind_to(start)?;
@@ -192,6 +213,8 @@ struct Source {
     position: u64,
     /// The beginning of a line whose end is not written yet.
     partial: Vec<u8>,
+    /// Lines that begin here or later are not read.
+    end: Option<u64>,
     file: File,
     compressed: bool,
 }
@@ -216,7 +239,17 @@ impl Source {
         let inode = file.metadata().map_err(failed)?.ino();
         let compressed = path.extension().is_some_and(|extension| extension == "gz");
         let lines = Self::lines(&file, compressed).map_err(failed)?;
-        Ok(Some(Self { path, inode, lines, position: 0, partial: Vec::new(), file, compressed }))
+        let partial = Vec::new();
+        Ok(Some(Self { path, inode, lines, position: 0, partial, end: None, file, compressed }))
+    }
+
+    /// Reads no line that is not there yet. Nobody writes to a compressed file.
+    fn end_here(&mut self) -> Result<(), LogError> {
+        if !self.compressed {
+            let failed = |source| LogError::Read { path: self.path.clone(), source };
+            self.end = Some(self.file.metadata().map_err(failed)?.len());
+        }
+        Ok(())
     }
 
     fn lines(file: &File, compressed: bool) -> io::Result<Box<dyn BufRead + Send>> {
@@ -231,6 +264,9 @@ impl Source {
     /// Returns the next whole line that is a log entry.
     fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
         loop {
+            if self.end.is_some_and(|end| self.position >= end) {
+                return Ok(None);
+            }
             let room = MAX_LINE.saturating_sub(self.partial.len() as u64);
             (&mut self.lines)
                 .take(room)
@@ -334,7 +370,7 @@ mod tests {
     }
 
     fn read(path: &Path, query: Query) -> String {
-        rest(&mut Reader::open(path, query).unwrap())
+        rest(&mut Reader::open(path, query, Scope::Following).unwrap())
     }
 
     /// Lines 1–2 compressed, 3–4 rotated, 5–6 in the file.
@@ -372,6 +408,30 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_follow_gets_what_was_written_when_it_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = rotated_log(folder.path());
+        let seventh = line(7);
+        append(&path, &seventh[..20]);
+        for (tail, expected) in [(Some(1), "6 "), (Some(3), "4 5 6 "), (Some(0), "")] {
+            let query = Query { tail, ..all() };
+            let mut reader = Reader::open(&path, query, Scope::Written).unwrap();
+            append(&path, &seventh[20..]);
+            append(&path, &line(8));
+            assert_eq!(rest(&mut reader), expected, "{tail:?}");
+            std::fs::remove_file(&path).unwrap();
+            append(&path, &(line(5) + &line(6) + &seventh[..20]));
+        }
+        let mut reader = Reader::open(&path, all(), Scope::Written).unwrap();
+        std::fs::rename(&path, folder.path().join("x-json.log.1")).unwrap();
+        append(&path, &line(8));
+        assert_eq!(rest(&mut reader), "1 2 3 4 5 6 ");
+        let mut reader = Reader::open(&folder.path().join("none"), all(), Scope::Written).unwrap();
+        append(&folder.path().join("none"), &line(1));
+        assert_eq!(rest(&mut reader), "");
+    }
+
+    #[test]
     fn since_and_until_bound_the_time_and_timestamps_have_nine_digits() {
         let folder = tempfile::tempdir().unwrap();
         let path = rotated_log(folder.path());
@@ -379,7 +439,8 @@ mod tests {
         let query =
             Query { since: at("2026-01-01T00:00:03Z"), until: at("2026-01-01T00:00:05Z"), ..all() };
         assert_eq!(read(&path, query.clone()), "3 4 ");
-        let entry = Reader::open(&path, query).unwrap().next_entry().unwrap().unwrap();
+        let entry =
+            Reader::open(&path, query, Scope::Written).unwrap().next_entry().unwrap().unwrap();
         assert_eq!(entry.with_timestamp(), "2026-01-01T00:00:03.500000000Z 3\n");
     }
 
@@ -389,7 +450,7 @@ mod tests {
         let path = folder.path().join("log");
         let second = line(2);
         append(&path, &format!("{}garbage\n{}", line(1), &second[..20]));
-        let mut reader = Reader::open(&path, all()).unwrap();
+        let mut reader = Reader::open(&path, all(), Scope::Following).unwrap();
         assert_eq!(rest(&mut reader), "1 ");
         append(&path, &second[20..]);
         assert_eq!(rest(&mut reader), "2 ");
@@ -402,7 +463,8 @@ mod tests {
         let older = |number: u32| folder.path().join(format!("log.{number}"));
         append(&path, &line(1));
         let watch = Watch::new(&path).unwrap();
-        let mut reader = Reader::open(&path, Query { tail: Some(0), ..all() }).unwrap();
+        let mut reader =
+            Reader::open(&path, Query { tail: Some(0), ..all() }, Scope::Following).unwrap();
         assert_eq!(rest(&mut reader), "");
         append(&path, &line(2));
         std::fs::rename(&path, older(1)).unwrap();

@@ -10,7 +10,7 @@ use super::Snapshot;
 use super::lifecycle::is_up;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
-use crate::engine::logs::{Entry, LogError, Query, Reader, Watch};
+use crate::engine::logs::{Entry, LogError, Query, Reader, Scope, Watch};
 use crate::engine::state::containers::Phase;
 use crate::engine::sys;
 
@@ -63,7 +63,7 @@ type Lines = mpsc::Sender<Result<Entry, LogError>>;
 
 async fn read_once(path: &Path, query: Query, lines: &Lines) -> Result<(), LogError> {
     let path = path.to_owned();
-    let reader = in_background(move || Reader::open(&path, query)).await;
+    let reader = in_background(move || Reader::open(&path, query, Scope::Written)).await;
     match reader {
         Some(reader) => drain(reader?, lines).await.map(drop),
         None => Ok(()),
@@ -83,7 +83,8 @@ async fn stream_on(
     let readable = watch.as_fd().try_clone_to_owned().and_then(sys::readable).map_err(failed)?;
     let until = query.until;
     let place = path.to_owned();
-    let Some(reader) = in_background(move || Reader::open(&place, query)).await else {
+    let Some(reader) = in_background(move || Reader::open(&place, query, Scope::Following)).await
+    else {
         return Ok(());
     };
     let mut reader = reader?;

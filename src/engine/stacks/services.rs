@@ -127,16 +127,8 @@ impl Engine {
                 Verb::Remove
             }
         };
-        if verb == Verb::Stop {
-            let absent = words.absent(&observed, &wanted);
-            self.write(Durability::Process, |tx| stacks::dismiss(tx, name.as_str(), &absent))?;
-        }
         if host.by == By::User {
-            // What never started, or ended by itself, has nothing to stop; the wish is remembered all the same.
-            for one in chosen.iter().filter(|one| !runs(one)) {
-                let handle = self.container(&one.id)?;
-                self.change(&handle, Durability::Process, |row| row.stopped_by_user = true)?;
-            }
+            self.remember_stop(name, &chosen, &words.absent(&observed, &wanted))?;
         }
         let plan = plan_verb(&observed, &ids, verb);
         teller.plan(&plan);
@@ -149,6 +141,21 @@ impl Engine {
             true => Ok(message),
             false => Err(Failure::of_report(&plan, &report)),
         }
+    }
+
+    /// Remembers the wish for what has nothing to stop: what never started, ended by itself, or has no container.
+    fn remember_stop(
+        &self,
+        name: &StackName,
+        chosen: &[&ObservedContainer],
+        absent: &[(ServiceName, u32)],
+    ) -> Result<(), EngineError> {
+        self.write(Durability::Process, |tx| stacks::dismiss(tx, name.as_str(), absent))?;
+        for one in chosen.iter().filter(|one| !runs(one)) {
+            let handle = self.container(&one.id)?;
+            self.change(&handle, Durability::Process, |row| row.stopped_by_user = true)?;
+        }
+        Ok(())
     }
 
     /// Returns the replicas that the stored stack wants; none when it was never brought up.
