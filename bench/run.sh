@@ -29,25 +29,26 @@ cleanup() {
 }
 trap cleanup EXIT
 
-now() { echo "${EPOCHREALTIME/./}"; }
-
 # Runs a command `runs` times after one for the caches, and prints the median in milliseconds.
 median() {
-  local start count=$1
+  local start end count=$1
   shift
   "$@" >/dev/null
   for _ in $(seq "$count"); do
-    start=$(now)
+    # No fork within what is measured.
+    start=$EPOCHREALTIME
     "$@" >/dev/null
-    echo $(($(now) - start))
+    end=$EPOCHREALTIME
+    echo $((${end/./} - ${start/./}))
   done | sort -n | awk '{v[NR] = $1} END {printf "%.1f\n", v[int((NR + 1) / 2)] / 1000}'
 }
 
 once() {
-  local start
-  start=$(now)
+  local start end
+  start=$EPOCHREALTIME
   "$@" >/dev/null
-  awk -v us=$(($(now) - start)) 'BEGIN {printf "%.1f\n", us / 1000}'
+  end=$EPOCHREALTIME
+  awk -v us=$((${end/./} - ${start/./})) 'BEGIN {printf "%.1f\n", us / 1000}'
 }
 
 row() { # NAME BARGEE [DOCKER] [TARGET]

@@ -1,6 +1,7 @@
 //! What a command asks of the allocator before it reads a large stack.
 
-/// How much a large stack is given at once, in bytes; glibc takes no more for M_MMAP_THRESHOLD.
+/// A third of what a large stack is given at once, in bytes, of which only what it fills becomes memory; glibc takes no
+/// more for M_MMAP_THRESHOLD.
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 31 << 20;
 
@@ -13,7 +14,7 @@ pub(super) fn expect_much_memory() {
     {
         let settings = [
             (libc::M_TRIM_THRESHOLD, 1 << 30),
-            (libc::M_TOP_PAD, LARGE / 2),
+            (libc::M_TOP_PAD, 2 * LARGE),
             (libc::M_MMAP_THRESHOLD, LARGE + 1),
         ];
         for (parameter, bytes) in settings {
