@@ -1,9 +1,12 @@
 //! What a command asks of the allocator before it reads a large stack.
 
-/// A third of what a large stack is given at once, in bytes, of which only what it fills becomes memory; glibc takes no
-/// more for M_MMAP_THRESHOLD.
+/// A third of what a large stack is given at once, in bytes, of which only what it fills becomes memory.
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 31 << 20;
+/// The most that glibc takes for M_MMAP_THRESHOLD. [`LARGE`] bytes and what malloc adds to them stay below it: else they
+/// would be a mapping of their own, and the heap would not grow.
+#[cfg(target_env = "gnu")]
+const MAPPED_FROM: libc::c_int = 32 << 20;
 
 /// Makes ready for a large stack, whose tree is made and freed several times over: keeps what is freed (mallopt(3)), and
 /// grows the heap by a part that huge pages may back (madvise(2), MADV_HUGEPAGE), so that there is a page fault for
@@ -15,7 +18,7 @@ pub(super) fn expect_much_memory() {
         let settings = [
             (libc::M_TRIM_THRESHOLD, 1 << 30),
             (libc::M_TOP_PAD, 2 * LARGE),
-            (libc::M_MMAP_THRESHOLD, LARGE + 1),
+            (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
         ];
         for (parameter, bytes) in settings {
             // SAFETY: no memory is passed.

@@ -11,6 +11,7 @@ use crate::spec::container::{
 };
 use crate::spec::digest::Digest;
 use crate::spec::name::ServiceName;
+use crate::spec::parallel;
 use crate::spec::stack::{Condition, Dependency, Network, Service, Stack, Volume};
 
 /// Labels that compose and its tools read.
@@ -24,10 +25,10 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl Desired {
     /// Settles every name of `stack`. `images` maps references to the config digests that they mean now.
     pub fn resolve(stack: &Stack, images: &BTreeMap<String, String>) -> Self {
-        let services = stack
-            .services
-            .iter()
-            .map(|(name, service)| (name.clone(), resolve_service(stack, service, images)));
+        let services: Vec<_> = stack.services.iter().collect();
+        let services = parallel::map(&services, |(name, service)| {
+            (ServiceName::clone(name), resolve_service(stack, service, images))
+        });
         let networks = stack.networks.iter().map(|(key, network)| {
             let network = resolve_network(stack, key, network);
             (network.name.clone(), network)
@@ -38,7 +39,7 @@ impl Desired {
         });
         Self {
             name: stack.name.clone(),
-            services: services.collect(),
+            services: services.into_iter().collect(),
             networks: networks.collect(),
             volumes: volumes.collect(),
             unselected: stack.disabled.clone(),

@@ -15,6 +15,7 @@ mod merge;
 pub mod name;
 pub mod node;
 pub mod origins;
+pub(crate) mod parallel;
 mod rebase;
 pub mod reference;
 pub mod schema;

@@ -12,12 +12,13 @@ use super::env_file;
 use super::keys;
 use super::name::{ServiceName, StackName};
 use super::node::Node;
+use super::parallel;
 use super::stack::{Network, Stack, Volume};
 use super::value::mount::Folders;
 use crate::diagnostic::{Diagnostic, SourceMap, Span};
 
 /// The files that a stack names. An error is a fragment for the user, such as "no such file".
-pub trait Files: fmt::Debug {
+pub trait Files: fmt::Debug + Sync {
     /// Returns the content of the file at an absolute path.
     fn read(&self, path: &str) -> Result<Vec<u8>, String>;
 }
@@ -110,22 +111,14 @@ impl Document {
                     .with_hint("add a `services` section"),
             ),
             Some(place) => {
-                for (key, place) in place.entries(report) {
-                    match ServiceName::try_from(key) {
-                        Ok(name) => {
-                            let service =
-                                document::service(name.clone(), &place, context, defaults, report);
-                            services.extend(service.map(|service| (name, service)));
-                        }
-                        Err(error) => report.push(
-                            Diagnostic::error(
-                                "invalid-name",
-                                place.key_span,
-                                format!("{key:?} is not a service's name"),
-                            )
-                            .with_hint(error.rule),
-                        ),
-                    }
+                let entries = place.entries(report);
+                let read = parallel::map(&entries, |(key, place)| {
+                    let mut found = Report::default();
+                    (read_service(key, place, context, defaults, &mut found), found)
+                });
+                for (service, found) in read {
+                    report.diagnostics.extend(found.diagnostics);
+                    services.extend(service);
                 }
             }
         }
@@ -299,6 +292,28 @@ fn undefined(loose: &Loose, what: &str, key: &str, span: Span, names: &[&str]) -
         return hinted;
     }
     hinted.with_hint(format!("define it in the top-level `{what}s` section"))
+}
+
+fn read_service(
+    key: &str,
+    place: &Place<'_>,
+    context: &Context<'_>,
+    defaults: document::Extension,
+    report: &mut Report,
+) -> Option<(ServiceName, Loose)> {
+    match ServiceName::try_from(key) {
+        Ok(name) => {
+            let service = document::service(name.clone(), place, context, defaults, report)?;
+            Some((name, service))
+        }
+        Err(error) => {
+            let message = format!("{key:?} is not a service's name");
+            report.push(
+                Diagnostic::error("invalid-name", place.key_span, message).with_hint(error.rule),
+            );
+            None
+        }
+    }
 }
 
 /// Checks what needs no other service.

@@ -17,5 +17,5 @@ mod volume;
 pub(crate) use config::{FileSource, file_sources};
 pub(crate) use network::networks;
 pub(crate) use reader::{Fields, Place, Report, hinted};
-pub(crate) use service::{EnvFile, Loose, extension, service};
+pub(crate) use service::{EnvFile, Extension, Loose, extension, service};
 pub(crate) use volume::volumes;
