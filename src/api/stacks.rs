@@ -18,8 +18,8 @@ use super::error::ApiError;
 use crate::engine::stacks::ServiceVerb;
 use crate::engine::{Engine, EngineError};
 use crate::protocol::{
-    ApplyRequest, DownRequest, PlanReport, Progress, RunRequest, ServiceSelection, StackView,
-    Submission,
+    ApplyRequest, DownRequest, PlanReport, Progress, RevisionContent, RevisionView,
+    RollbackRequest, RunRequest, ServiceSelection, StackView, Submission,
 };
 
 const LINES: &str = "application/x-ndjson";
@@ -32,6 +32,10 @@ pub(crate) fn routes() -> Router<Arc<Engine>> {
         .route("/bargee/v1/stacks/{name}/apply", post(apply))
         .route("/bargee/v1/stacks/{name}/down", post(down))
         .route("/bargee/v1/stacks/{name}/run", post(run))
+        .route("/bargee/v1/stacks/{name}/rollback", post(rollback))
+        .route("/bargee/v1/stacks/{name}/revisions", get(history))
+        .route("/bargee/v1/stacks/{name}/revisions/{number}", get(revision))
+        .route("/bargee/v1/stacks/{name}/revisions/{from}/diff/{to}", get(difference))
         .route("/bargee/v1/stacks/{name}/{verb}", post(services))
 }
 
@@ -111,6 +115,46 @@ async fn run(
         check_name(&name, submission)?;
     }
     Ok(lines(engine.run_in_stack(&name, request).await?))
+}
+
+async fn rollback(
+    State(engine): State<Arc<Engine>>,
+    Path(name): Path<String>,
+    TypedBody(request): TypedBody<RollbackRequest>,
+) -> Result<Response, Refusal> {
+    Ok(lines(engine.rollback_stack(&name, request).await?))
+}
+
+async fn history(
+    State(engine): State<Arc<Engine>>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    let revisions: Vec<RevisionView> = tokio::task::block_in_place(|| engine.stack_history(&name))?;
+    Ok(answer::json(&revisions))
+}
+
+async fn revision(
+    State(engine): State<Arc<Engine>>,
+    Path((name, number)): Path<(String, String)>,
+) -> Result<Response, Refusal> {
+    let number = revision_number(&number)?;
+    let revision: RevisionContent =
+        tokio::task::block_in_place(|| engine.stack_revision(&name, number))?;
+    Ok(answer::json(&revision))
+}
+
+async fn difference(
+    State(engine): State<Arc<Engine>>,
+    Path((name, from, to)): Path<(String, String, String)>,
+) -> Result<Response, Refusal> {
+    let (from, to) = (revision_number(&from)?, revision_number(&to)?);
+    let report: PlanReport =
+        tokio::task::block_in_place(|| engine.stack_difference(&name, from, to))?;
+    Ok(answer::json(&report))
+}
+
+fn revision_number(text: &str) -> Result<u32, ApiError> {
+    text.parse().map_err(|_| ApiError::invalid(format!("{text:?} is no number of a revision")))
 }
 
 async fn services(

@@ -3,6 +3,7 @@
 //! Plain data with stable JSON: requests, and the lines of the streams that answer them. Pure.
 
 mod check;
+mod history;
 mod log_level;
 mod plan;
 mod progress;
@@ -10,6 +11,7 @@ mod run;
 mod stacks;
 
 pub use check::{CheckReport, Fault, Finding};
+pub use history::{RevisionContent, RevisionView, RollbackRequest};
 pub use log_level::{InvalidLogLevel, LogLevel};
 pub use plan::{PlanReport, PlanStep};
 pub use progress::Progress;

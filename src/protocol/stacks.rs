@@ -65,6 +65,10 @@ pub struct ApplyOptions {
     pub take_over: bool,
     /// Seconds of grace for containers that are replaced, over their own.
     pub timeout: Option<u64>,
+    /// Who asks, for the stack's history.
+    pub author: Option<String>,
+    /// Why, for the stack's history.
+    pub message: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,6 +38,7 @@ pub(super) fn service(text: &str) -> Service {
         update: UpdateConfig::default(),
         restart_limits: Default::default(),
         on_unhealthy: Default::default(),
+        reversible: false,
         attach: true,
         origins: {
             let mut origins = Origins::default();

@@ -13,5 +13,6 @@ pub mod observed;
 pub mod plan;
 pub mod resolve;
 pub mod restart;
+mod settled;
 #[cfg(test)]
 pub mod simulate;

@@ -100,7 +100,11 @@ pub(crate) static ROOT: Keys = Keys {
 
 pub(crate) static EXTENSION: Keys = Keys {
     name: "x-bargee",
-    keys: &[("security", Words(&SECURITY)), ("on_unhealthy", Words(&ON_UNHEALTHY))],
+    keys: &[
+        ("security", Words(&SECURITY)),
+        ("on_unhealthy", Words(&ON_UNHEALTHY)),
+        ("reversible", Flag),
+    ],
     required: &[],
 };
 

@@ -38,6 +38,9 @@ pub struct Service {
     pub update: UpdateConfig,
     pub restart_limits: RestartLimits,
     pub on_unhealthy: OnUnhealthy,
+    /// What it does, if it is a job, does not stand in the way of an older revision.
+    #[serde(default)]
+    pub reversible: bool,
     /// Whether a foreground `up` shows its logs.
     pub attach: bool,
     /// Where the file says each key, for plans: dotted path (`mem_limit`) → `file:line`.

@@ -23,6 +23,7 @@ mod faults;
 mod files;
 mod foreground;
 mod healing;
+mod history;
 mod images;
 mod isolation;
 mod keys;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::choose;
+use super::history;
 use super::tell;
 use super::wanted::Wanted;
 use crate::cli::error::CliError;
@@ -50,6 +51,9 @@ pub(crate) struct Convergence {
     /// Seconds of grace before a container that is replaced is killed [default: its own]
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
+    /// Why, for the stack's history
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
     /// Take the stack over from the file that it was brought up from
     #[arg(long)]
     take_over: bool,
@@ -140,6 +144,8 @@ impl Convergence {
                 take_over: self.take_over,
                 detail: false,
                 timeout: self.timeout,
+                author: history::author(),
+                message: self.message.clone(),
             },
         }
     }

@@ -1,7 +1,8 @@
-//! `bargee stack ls` and `bargee stack inspect`: the stacks of this machine.
+//! The verbs below `bargee stack`; `ls` and `inspect` are here: the stacks of this machine.
 
 use super::choose::{self, ByName};
 use super::containers::one;
+use super::history;
 use super::requests;
 use crate::cli::client::segment;
 use crate::cli::error::CliError;
@@ -18,6 +19,10 @@ use serde_json::Value;
 pub(crate) const VERBS: &[Row] = &[
     Row::stack::<ls::Args>("ls", "List the stacks of this machine"),
     Row::stack::<inspect::Args>("inspect", "Print all that is known of a stack as JSON"),
+    Row::stack::<history::list::Args>("history", "List what was wanted of a stack, and when"),
+    Row::stack::<history::diff::Args>("diff", "Print what changed between two revisions"),
+    Row::stack::<history::at::Args>("at", "Print the files of a stack as they were at a time"),
+    Row::stack::<history::rollback::Args>("rollback", "Make an earlier revision the newest one"),
 ];
 
 pub(crate) mod ls {

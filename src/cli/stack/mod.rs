@@ -9,6 +9,7 @@ pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
 mod foreground;
+pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod list;

@@ -6,7 +6,8 @@ use super::tell;
 use crate::cli::client::{Client, ClientError, Json, Lines, Method, segment};
 use crate::cli::error::CliError;
 use crate::protocol::{
-    ApplyRequest, DownRequest, PlanReport, RunRequest, ServiceSelection, StackView,
+    ApplyRequest, DownRequest, PlanReport, RevisionContent, RevisionView, RollbackRequest,
+    RunRequest, ServiceSelection, StackView,
 };
 
 /// Asks for one stack's change and returns the lines that tell of it.
@@ -84,6 +85,39 @@ pub(crate) async fn view(client: &Client, stack: &str) -> Result<StackView, CliE
 
 pub(crate) async fn views(client: &Client) -> Result<Vec<StackView>, ClientError> {
     client.get("/bargee/v1/stacks", &[]).await?.json()
+}
+
+pub(crate) async fn revisions(client: &Client, stack: &str) -> Result<Vec<RevisionView>, CliError> {
+    let path = format!("/bargee/v1/stacks/{}/revisions", segment(stack));
+    Ok(client.get(&path, &[]).await.map_err(explained)?.json()?)
+}
+
+pub(crate) async fn revision(
+    client: &Client,
+    stack: &str,
+    number: u32,
+) -> Result<RevisionContent, CliError> {
+    let path = format!("/bargee/v1/stacks/{}/revisions/{number}", segment(stack));
+    Ok(client.get(&path, &[]).await.map_err(explained)?.json()?)
+}
+
+/// What leads from one revision to another.
+pub(crate) async fn difference(
+    client: &Client,
+    stack: &str,
+    from: u32,
+    to: u32,
+) -> Result<PlanReport, CliError> {
+    let path = format!("/bargee/v1/stacks/{}/revisions/{from}/diff/{to}", segment(stack));
+    Ok(client.get(&path, &[]).await.map_err(explained)?.json()?)
+}
+
+pub(crate) async fn rollback(
+    client: &Client,
+    stack: &str,
+    request: &RollbackRequest,
+) -> Result<Lines, CliError> {
+    change(client, stack, "rollback", request).await
 }
 
 fn json(body: &impl Serialize) -> Result<Json, CliError> {

@@ -9,12 +9,12 @@ use super::StackError;
 use super::keep::LIMIT;
 use super::merge::{Merged, merge};
 use super::report::{Detail, Failure, Teller, report};
-use super::revision::{Content, check_owner};
+use super::revision::{Asked, Content, check_owner};
 use super::turns::{Claim, Held};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::host::{RealHost, host_error, seconds};
-use crate::engine::state::stacks::Outcome;
+use crate::engine::state::revisions::Outcome;
 use crate::protocol::{
     ApplyOptions, ApplyRequest, PlanReport, Progress, RecreatePolicy, Submission,
 };
@@ -23,7 +23,7 @@ use crate::reconcile::controller::{Round, round};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::diff::{Orphans, Policy, Problems, Recreate, Resume, Start, plan};
 use crate::reconcile::plan::Plan;
-use crate::spec::name::ServiceName;
+use crate::spec::name::{ServiceName, StackName};
 
 /// A plan that failed is made anew so often before the caller is told; the loop goes on after that.
 const TRIES: usize = 3;
@@ -41,9 +41,10 @@ pub(super) struct Wanted {
 }
 
 /// What a request comes to on this machine now.
-struct Prepared {
-    wanted: Wanted,
-    plan: Plan,
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) wanted: Wanted,
+    pub(super) plan: Plan,
 }
 
 impl Engine {
@@ -75,7 +76,8 @@ impl Engine {
         let (mut teller, lines) = Teller::new(name.as_str(), Detail::of(&options));
         let engine = Arc::clone(self);
         tokio::spawn(async move {
-            let outcome = engine.converge(submission, &options, &mut teller).await;
+            let prepare = || engine.prepare(submission, &options);
+            let outcome = engine.converge(&name, prepare, &options, &mut teller).await;
             let outcome = match outcome {
                 Ok(scope) if options.wait && !options.no_start => {
                     let timeout = options.wait_timeout;
@@ -143,25 +145,26 @@ impl Engine {
         Ok(Wanted { resumed, content, desired, policy })
     }
 
-    /// Returns the services that were asked for, once the machine is as wanted.
-    async fn converge(
+    /// Makes the machine what `prepare` decides once it is the stack's turn. Returns the services that were asked for,
+    /// once the machine is as wanted.
+    pub(super) async fn converge(
         self: &Arc<Self>,
-        submission: Submission,
+        name: &StackName,
+        prepare: impl FnOnce() -> Result<Prepared, EngineError>,
         options: &ApplyOptions,
         teller: &mut Teller,
     ) -> Result<Vec<ServiceName>, Failure> {
-        let name = submission.stack.name.clone();
         let name = name.as_str();
         let keeper = self.keeper(name);
         let Held { mut turn, way } = keeper.turns.claim(Claim::Begin).await;
         let _at_work = self.at_work(name);
-        let prepared = tokio::task::block_in_place(|| self.prepare(submission, options))?;
+        let prepared = tokio::task::block_in_place(prepare)?;
         teller.plan(&prepared.plan);
         if !prepared.plan.problems.is_empty() {
             return Err(Failure::of_problems(&prepared.plan));
         }
         let resumed = &prepared.wanted.resumed;
-        let number = self.store_stack(&prepared.wanted.content, resumed, options.take_over)?;
+        let number = self.store_stack(&prepared.wanted.content, resumed, Asked::of(options))?;
         turn.heals.forget();
         let mut host = RealHost { way, ..RealHost::new(self) };
         host.grace = seconds(options.timeout);
@@ -261,7 +264,7 @@ impl Engine {
         if !plan.problems.is_empty() {
             return Err(Failure::of_problems(&plan));
         }
-        self.store_stack(&stored.content, &merged.resumed, false)?;
+        self.store_stack(&stored.content, &merged.resumed, Asked::default())?;
         turn.heals.forget();
         let resumed = merged.resumed;
         let wanted = Wanted { resumed, content: stored.content, desired, policy };

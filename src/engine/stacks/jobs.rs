@@ -64,6 +64,36 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Returns the jobs that are done as `from` has them, and that `to` has otherwise or not at all: a way back to it
+    /// does not undo what they did.
+    pub(super) fn jobs_since(
+        &self,
+        from: &Desired,
+        to: &Desired,
+    ) -> Result<Vec<ServiceName>, EngineError> {
+        let stack = from.name.as_str();
+        let done = self.read(|connection| stacks::jobs(connection, stack))?;
+        let inputs = |desired: &Desired, name: &ServiceName| -> Vec<String> {
+            let replicas = desired.services.get(name).into_iter().flat_map(|it| &it.replicas);
+            let known = replicas.filter(|replica| ends_for_good(replica.spec.restart));
+            known
+                .filter_map(|replica| {
+                    let image = replica.image_id.as_ref()?;
+                    Some(input(&replica.hash, replica.number, image))
+                })
+                .collect()
+        };
+        let ran_since = |name: &&ServiceName| {
+            let before = inputs(to, name);
+            inputs(from, name).into_iter().any(|input| {
+                !before.contains(&input) && done.contains(&(name.as_str().to_owned(), input))
+            })
+        };
+        Ok(from.services.keys().filter(ran_since).cloned().collect())
+    }
+}
+
 fn ends_for_good(policy: RestartPolicy) -> bool {
     matches!(policy, RestartPolicy::No | RestartPolicy::OnFailure { .. })
 }

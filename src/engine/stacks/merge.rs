@@ -147,6 +147,7 @@ mod tests {
             update: Default::default(),
             restart_limits: Default::default(),
             on_unhealthy: Default::default(),
+            reversible: false,
             attach: true,
             origins: Default::default(),
         }

@@ -9,6 +9,7 @@ mod down;
 mod error;
 mod foreign;
 mod heals;
+mod history;
 mod jobs;
 mod keep;
 mod merge;

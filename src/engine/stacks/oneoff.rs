@@ -10,12 +10,12 @@ use super::StackError;
 use super::apply::Wanted;
 use super::keep::LIMIT;
 use super::report::{Detail, Failure, Teller};
-use super::revision::{Stored, check_owner};
+use super::revision::{Asked, Stored, check_owner};
 use super::turns::{Claim, Held};
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::host::RealHost;
-use crate::engine::state::stacks::Outcome;
+use crate::engine::state::revisions::Outcome;
 use crate::protocol::{ApplyOptions, OneoffChange, Progress, RunRequest, Submission};
 use crate::reconcile::apply::apply;
 use crate::reconcile::desired::Desired;
@@ -78,7 +78,9 @@ impl Engine {
             return Err(Failure::of_problems(&plan));
         }
         let number = match &needed {
-            Some(needed) => Some(self.store_stack(&needed.content, &needed.resumed, false)?),
+            Some(needed) => {
+                Some(self.store_stack(&needed.content, &needed.resumed, Asked::default())?)
+            }
             None => None,
         };
         let host = RealHost { way, ..RealHost::new(self) };
@@ -247,6 +249,7 @@ mod tests {
             update: Default::default(),
             restart_limits: Default::default(),
             on_unhealthy: Default::default(),
+            reversible: false,
             attach: true,
             origins: Default::default(),
         }

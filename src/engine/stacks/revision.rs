@@ -9,9 +9,10 @@ use super::StackError;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::state::containers::Container;
-use crate::engine::state::stacks::{self, Outcome, Stack as StackRow};
+use crate::engine::state::revisions::{self, New, Outcome, Revision};
+use crate::engine::state::stacks::{self, Stack as StackRow};
 use crate::engine::state::{Durability, StateError, restarts};
-use crate::protocol::Submission;
+use crate::protocol::{ApplyOptions, Submission};
 use crate::reconcile::desired::Desired;
 use crate::spec::digest::Digest;
 use crate::spec::name::ServiceName;
@@ -44,6 +45,22 @@ impl Stored {
     }
 }
 
+/// Who asks for a revision, and why.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asked<'a> {
+    pub(super) author: Option<&'a str>,
+    pub(super) message: Option<&'a str>,
+    /// Another source may lose the stack to this one.
+    pub(super) take_over: bool,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn of(options: &'a ApplyOptions) -> Self {
+        let (author, message) = (options.author.as_deref(), options.message.as_deref());
+        Self { author, message, take_over: options.take_over }
+    }
+}
+
 impl Engine {
     pub(super) fn stack_row(&self, name: &str) -> Result<Option<StackRow>, StateError> {
         self.read(|connection| stacks::get(connection, name))
@@ -54,17 +71,12 @@ impl Engine {
         let (row, revision) = self.read(|connection| {
             Ok::<_, StateError>((
                 stacks::get(connection, name)?,
-                stacks::latest_revision(connection, name)?,
+                revisions::latest(connection, name)?,
             ))
         })?;
         let (Some(row), Some(revision)) = (row, revision) else { return Ok(None) };
-        let content =
-            serde_json::from_str(&revision.content).map_err(|error| StackError::BadRevision {
-                name: name.to_owned(),
-                number: revision.number,
-                reason: error.to_string(),
-            })?;
-        Ok(Some(Stored { row, number: revision.number, content }))
+        let content = decode(&revision)?;
+        Ok(Some(Stored { row, number: revision.entry.number, content }))
     }
 
     /// Stores what is wanted from now on, and forgets the stops and backoffs of `resumed`, in one transaction
@@ -73,7 +85,7 @@ impl Engine {
         &self,
         content: &Content,
         resumed: &[ServiceName],
-        take_over: bool,
+        asked: Asked<'_>,
     ) -> Result<u32, EngineError> {
         let stack = &content.submission.stack;
         let (name, source) = (stack.name.as_str(), content.submission.source.as_str());
@@ -88,7 +100,7 @@ impl Engine {
             .collect();
         self.write(Durability::Power, |tx| {
             let before = stacks::get(tx, name)?;
-            check_owner(before.as_ref(), name, source, take_over)?;
+            check_owner(before.as_ref(), name, source, asked.take_over)?;
             let row = StackRow {
                 name: name.to_owned(),
                 source: source.to_owned(),
@@ -103,12 +115,15 @@ impl Engine {
             for subject in &subjects {
                 restarts::reset(tx, subject)?;
             }
-            let latest = stacks::latest_revision(tx, name)?;
+            let latest = revisions::latest(tx, name)?.map(|latest| latest.entry);
             if let Some(latest) = latest.filter(|latest| latest.digest == digest) {
-                stacks::set_outcome(tx, name, latest.number, Outcome::Applying)?;
+                revisions::set_outcome(tx, name, latest.number, Outcome::Applying)?;
                 return Ok(latest.number);
             }
-            Ok(stacks::add_revision(tx, name, &digest, &text, now())?)
+            let Asked { author, message, .. } = asked;
+            let (digest, content) = (digest.as_str(), text.as_str());
+            let new = New { stack: name, digest, content, at: now(), author, message };
+            Ok(revisions::add(tx, new)?)
         })
     }
 
@@ -117,7 +132,7 @@ impl Engine {
         let name = content.submission.stack.name.as_str();
         let text = encode(content);
         self.write(Durability::Process, |tx| {
-            stacks::set_content(tx, name, number, &digest(&text), &text)
+            revisions::set_content(tx, name, number, &digest(&text), &text)
         })
     }
 
@@ -127,7 +142,7 @@ impl Engine {
         number: u32,
         outcome: Outcome,
     ) -> Result<(), StateError> {
-        self.write(Durability::Power, |tx| stacks::set_outcome(tx, name, number, outcome))
+        self.write(Durability::Power, |tx| revisions::set_outcome(tx, name, number, outcome))
     }
 
     /// Returns what the container's stack says of its restarts, over the engine's defaults.
@@ -171,6 +186,16 @@ pub(super) fn check_owner(
         }),
         _ => Ok(()),
     }
+}
+
+/// # Errors
+/// A newer engine wrote it.
+pub(super) fn decode(revision: &Revision) -> Result<Content, StackError> {
+    serde_json::from_str(&revision.content).map_err(|error| StackError::BadRevision {
+        name: revision.entry.stack.clone(),
+        number: revision.entry.number,
+        reason: error.to_string(),
+    })
 }
 
 fn encode(content: &Content) -> String {

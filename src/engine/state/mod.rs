@@ -14,6 +14,7 @@ pub mod networks;
 pub mod ports;
 mod reserve;
 pub mod restarts;
+pub mod revisions;
 mod schema;
 pub mod stacks;
 pub mod volumes;

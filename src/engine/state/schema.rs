@@ -1,7 +1,8 @@
 //! The tables, as a list of steps: step N leads from version N to N + 1 and never changes once released.
 
 /// Times are Unix nanoseconds; addresses are 4 or 16 bytes; columns named as a type hold its JSON.
-pub(super) const MIGRATIONS: &[&str] = &[r"
+pub(super) const MIGRATIONS: &[&str] = &[
+    r"
 CREATE TABLE containers (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -149,4 +150,9 @@ CREATE TABLE events (
     event TEXT NOT NULL
 ) STRICT;
 CREATE INDEX events_by_time ON events (at);
-"];
+",
+    r"
+ALTER TABLE revisions ADD COLUMN author TEXT;
+ALTER TABLE revisions ADD COLUMN message TEXT;
+",
+];

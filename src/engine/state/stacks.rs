@@ -1,7 +1,4 @@
-//! Stacks, every revision that was applied, and jobs that are done.
-//!
-//! What a revision holds is its submitter's business: JSON with sources, used variables, the resolved stack
-//! and the pinned digests, so that a boot needs no environment.
+//! Stacks, what of them the user stopped, and jobs that are done.
 
 use std::collections::BTreeSet;
 
@@ -20,35 +17,6 @@ pub struct Stack {
     /// Why its loop stands still, if it does.
     pub frozen: Option<String>,
     pub created_at: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revision {
-    pub stack: String,
-    /// From 1, without gaps.
-    pub number: u32,
-    /// Of `content`; tells a revision that failed before.
-    pub digest: String,
-    pub content: String,
-    pub outcome: Outcome,
-    pub created_at: i64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Applying,
-    Good,
-    Bad,
-}
-
-impl Outcome {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Applying => "applying",
-            Self::Good => "good",
-            Self::Bad => "bad",
-        }
-    }
 }
 
 /// Inserts the stack or replaces what is known of it; its revisions stay.
@@ -87,82 +55,6 @@ pub fn delete(connection: &Connection, name: &str) -> Result<(), StateError> {
         .execute("DELETE FROM stacks WHERE name = ?", [name])
         .map(drop)
         .map_err(StateError::on("remove a stack's row"))
-}
-
-/// Adds a revision in the state `applying` and returns its number.
-pub fn add_revision(
-    connection: &Connection,
-    stack: &str,
-    digest: &str,
-    content: &str,
-    at: i64,
-) -> Result<u32, StateError> {
-    connection
-        .query_row(
-            "INSERT INTO revisions (stack, number, digest, content, outcome, created_at) \
-             SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3, 'applying', ?4 FROM revisions WHERE stack = ?1 \
-             RETURNING number",
-            params![stack, digest, content, at],
-            |row| row.get(0),
-        )
-        .map_err(StateError::on("write a revision"))
-}
-
-pub fn set_outcome(
-    connection: &Connection,
-    stack: &str,
-    number: u32,
-    outcome: Outcome,
-) -> Result<(), StateError> {
-    connection
-        .execute(
-            "UPDATE revisions SET outcome = ? WHERE stack = ? AND number = ?",
-            params![outcome.word(), stack, number],
-        )
-        .map(drop)
-        .map_err(StateError::on("write a revision's outcome"))
-}
-
-/// Returns a stack's revisions, newest first.
-pub fn revisions(connection: &Connection, stack: &str) -> Result<Vec<Revision>, StateError> {
-    connection
-        .prepare_cached(
-            "SELECT stack, number, digest, content, outcome, created_at FROM revisions WHERE stack = ? \
-             ORDER BY number DESC",
-        )
-        .and_then(|mut statement| statement.query_map([stack], read_revision)?.collect())
-        .map_err(StateError::on("list a stack's revisions"))
-}
-
-/// Returns a stack's newest revision.
-pub fn latest_revision(
-    connection: &Connection,
-    stack: &str,
-) -> Result<Option<Revision>, StateError> {
-    connection
-        .prepare_cached(
-            "SELECT stack, number, digest, content, outcome, created_at FROM revisions WHERE stack = ? \
-             ORDER BY number DESC LIMIT 1",
-        )
-        .and_then(|mut statement| statement.query_row([stack], read_revision).optional())
-        .map_err(StateError::on("read a stack's revision"))
-}
-
-/// Replaces what a revision holds: the digests of images that were pulled for it are known only then.
-pub fn set_content(
-    connection: &Connection,
-    stack: &str,
-    number: u32,
-    digest: &str,
-    content: &str,
-) -> Result<(), StateError> {
-    connection
-        .execute(
-            "UPDATE revisions SET digest = ?, content = ? WHERE stack = ? AND number = ?",
-            params![digest, content, stack, number],
-        )
-        .map(drop)
-        .map_err(StateError::on("write a revision's content"))
 }
 
 /// Returns the replicas, by service and number, that the user stopped and that have no container.
@@ -275,22 +167,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Stack> {
     })
 }
 
-fn read_revision(row: &Row<'_>) -> rusqlite::Result<Revision> {
-    let outcome = match row.get::<_, String>(4)?.as_str() {
-        "good" => Outcome::Good,
-        "bad" => Outcome::Bad,
-        _ => Outcome::Applying,
-    };
-    Ok(Revision {
-        stack: row.get(0)?,
-        number: row.get(1)?,
-        digest: row.get(2)?,
-        content: row.get(3)?,
-        outcome,
-        created_at: row.get(5)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
@@ -327,36 +203,5 @@ mod tests {
         assert_eq!(found, BTreeSet::from([("web".to_owned(), 1)]));
         recall(database.read(), "shop", Some("web")).unwrap();
         assert!(dismissed(database.read(), "shop").unwrap().is_empty());
-    }
-
-    #[test]
-    fn revisions_count_up_and_survive_a_change_of_their_stack() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut database = Database::open(&folder.path().join("s"), folder.path()).unwrap();
-        let stack = Stack {
-            name: "s".into(),
-            source: "/f".into(),
-            wanted: true,
-            frozen: None,
-            created_at: 1,
-        };
-        database
-            .write(Durability::Power, |tx| {
-                put(tx, &stack)?;
-                assert_eq!(add_revision(tx, "s", "d1", "{}", 1)?, 1);
-                set_outcome(tx, "s", 1, Outcome::Good)?;
-                put(tx, &Stack { frozen: Some("flaps".into()), ..stack.clone() })?;
-                assert_eq!(add_revision(tx, "s", "d2", "{}", 2)?, 2);
-                finish_job(tx, "s", "migrate", "x", 3)
-            })
-            .unwrap();
-        let found = revisions(database.read(), "s").unwrap();
-        let found: Vec<_> =
-            found.iter().map(|revision| (revision.number, revision.outcome)).collect();
-        assert_eq!(found, [(2, Outcome::Applying), (1, Outcome::Good)]);
-        assert_eq!(get(database.read(), "s").unwrap().unwrap().frozen.as_deref(), Some("flaps"));
-        database.write(Durability::Power, |tx| delete(tx, "s")).unwrap();
-        assert!(revisions(database.read(), "s").unwrap().is_empty());
-        assert_eq!(job_finished(database.read(), "s", "migrate", "x").unwrap(), Some(3));
     }
 }

@@ -69,6 +69,7 @@ pub(crate) struct EnvFile {
 pub(crate) struct Extension {
     pub(crate) profile: Option<Profile>,
     pub(crate) on_unhealthy: Option<OnUnhealthy>,
+    pub(crate) reversible: Option<bool>,
 }
 
 pub(crate) fn extension(place: &Place<'_>, report: &mut Report) -> Extension {
@@ -88,6 +89,9 @@ pub(crate) fn extension(place: &Place<'_>, report: &mut Report) -> Extension {
             None => None,
         };
     }
+    if let Some(place) = fields.get("reversible") {
+        extension.reversible = place.flag(report);
+    }
     fields.finish(report);
     extension
 }
@@ -106,6 +110,7 @@ pub(crate) fn service(
         let own = extension(&place, report);
         loose.service.container.profile = own.profile.unwrap_or(loose.service.container.profile);
         loose.service.on_unhealthy = own.on_unhealthy.unwrap_or(loose.service.on_unhealthy);
+        loose.service.reversible = own.reversible.unwrap_or(loose.service.reversible);
     }
     image(&mut fields, &mut loose.service, context, report);
     identity(&mut fields, &mut loose, report);
@@ -140,6 +145,7 @@ fn empty(name: ServiceName, place: &Place<'_>, defaults: Extension) -> Loose {
             update: UpdateConfig::default(),
             restart_limits: RestartLimits::default(),
             on_unhealthy: defaults.on_unhealthy.unwrap_or_default(),
+            reversible: defaults.reversible.unwrap_or_default(),
             attach: true,
             origins: Origins::default(),
         },
