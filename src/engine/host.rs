@@ -12,6 +12,7 @@ use crate::engine::containers::{Handle, Snapshot};
 use crate::engine::core::Engine;
 use crate::engine::error::{EngineError, Kind};
 use crate::engine::networks::CreateNetwork;
+use crate::engine::rollout;
 use crate::engine::state::Durability;
 use crate::engine::state::containers::{Container, Phase, Replica};
 use crate::engine::volumes::CreateVolume;
@@ -95,6 +96,12 @@ impl Host for RealHost {
             }
             Step::WaitFor { condition, containers, .. } => {
                 return self.unless_given_up(wait_for(engine, *condition, containers)).await;
+            }
+            Step::Monitor { container, duration } => {
+                return self.unless_given_up(rollout::monitor(engine, container, *duration)).await;
+            }
+            Step::CheckFailures { containers, tolerated } => {
+                return rollout::check_failures(engine, containers, *tolerated);
             }
             Step::Pause { duration } => {
                 let pause = async {
@@ -306,7 +313,7 @@ fn owner(stack: &StackName, replica: &DesiredReplica) -> Replica {
 }
 
 /// Returns the container of exactly this name.
-fn find(engine: &Engine, name: &str) -> Option<Arc<Handle>> {
+pub(super) fn find(engine: &Engine, name: &str) -> Option<Arc<Handle>> {
     engine.handles().into_iter().find(|handle| handle.row().name == name)
 }
 

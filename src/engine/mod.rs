@@ -26,6 +26,7 @@ pub mod networks;
 mod observe;
 pub mod paths;
 pub mod profile;
+mod rollout;
 mod shutdown;
 pub mod signals;
 pub mod stacks;

@@ -33,6 +33,10 @@ pub enum Progress {
     Waiting {
         services: Vec<String>,
     },
+    /// What is decided on the way: an update is paused, or the last good revision comes back.
+    Remark {
+        message: String,
+    },
     Finished {
         ok: bool,
         message: Option<String>,

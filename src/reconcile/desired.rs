@@ -9,7 +9,7 @@ use crate::spec::container::ContainerSpec;
 use crate::spec::name::{ServiceName, StackName};
 use crate::spec::origins::Origins;
 use crate::spec::stack::{
-    Dependency, OnUnhealthy, PullPolicy, RestartLimits, SubnetSpec, UpdateConfig,
+    Dependency, FailureAction, OnUnhealthy, PullPolicy, RestartLimits, SubnetSpec, UpdateConfig,
 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,9 +34,21 @@ pub struct DesiredService {
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     pub pull_policy: PullPolicy,
     pub update: UpdateConfig,
+    pub rollback: Option<UpdateConfig>,
     pub on_unhealthy: OnUnhealthy,
     pub restart_limits: RestartLimits,
     pub origins: Origins,
+}
+
+impl Desired {
+    /// Lets every service be replaced as its `rollback_config` says.
+    pub fn as_rollback(mut self) -> Self {
+        for service in self.services.values_mut() {
+            let plain = UpdateConfig { failure_action: FailureAction::Pause, ..service.update };
+            service.update = service.rollback.unwrap_or(plain);
+        }
+        self
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -36,6 +36,7 @@ pub(super) fn service(text: &str) -> Service {
         pull_policy: Default::default(),
         depends_on: BTreeMap::new(),
         update: UpdateConfig::default(),
+        rollback: None,
         restart_limits: Default::default(),
         on_unhealthy: Default::default(),
         reversible: false,

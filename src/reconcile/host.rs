@@ -90,10 +90,30 @@ pub enum Step {
         condition: Condition,
         containers: Vec<String>,
     },
+    /// Watches a new container that is up; fails when it ends, restarts or turns unhealthy within `duration`.
+    Monitor {
+        container: String,
+        duration: Duration,
+    },
+    /// Fails when more than `tolerated` of the containers are not there as new ones, up and not unhealthy.
+    CheckFailures {
+        containers: Vec<NewContainer>,
+        tolerated: usize,
+    },
     /// Lets time pass between two batches of an update.
     Pause {
         duration: Duration,
     },
+}
+
+/// A container that an update was to make, by the name that it has in the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewContainer {
+    pub name: String,
+    /// Of the specification: the one of before has another.
+    pub hash: String,
+    /// `None`: whatever the reference means.
+    pub image_id: Option<String>,
 }
 
 /// What changes without a re-creation.

@@ -13,6 +13,7 @@ pub mod observed;
 pub mod plan;
 pub mod resolve;
 pub mod restart;
+pub mod rollout;
 mod settled;
 #[cfg(test)]
 pub mod simulate;

@@ -205,6 +205,10 @@ impl fmt::Display for Step {
                 Condition::ServiceHealthy => "wait until healthy",
                 Condition::ServiceCompletedSuccessfully => "wait until completed",
             }),
+            Step::Monitor { duration, .. } => write!(f, "watch for {duration:?}"),
+            Step::CheckFailures { containers, tolerated } => {
+                write!(f, "check that at most {tolerated} of {} failed", containers.len())
+            }
             Step::Pause { duration } => write!(f, "pause for {duration:?}"),
         }
     }
@@ -307,6 +311,8 @@ impl Draft {
                     Step::StartContainer { .. }
                         | Step::StartNew { .. }
                         | Step::WaitFor { .. }
+                        | Step::Monitor { .. }
+                        | Step::CheckFailures { .. }
                         | Step::Pause { .. }
                 )
         });

@@ -129,6 +129,7 @@ fn resolve_service(
         depends_on,
         pull_policy: service.pull_policy,
         update: service.update,
+        rollback: service.rollback,
         on_unhealthy: service.on_unhealthy,
         restart_limits: service.restart_limits,
         origins: service.origins.clone(),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::desired::{Desired, DesiredReplica};
-use super::host::{Host, HostError, Step};
+use super::host::{Host, HostError, NewContainer, Step};
 use super::observed::{
     Health, Observed, ObservedContainer, ObservedNetwork, ObservedVolume, State,
 };
@@ -172,6 +172,23 @@ impl Machine {
             }
             Step::WaitFor { condition, containers, .. } => {
                 return self.wait(*condition, containers);
+            }
+            Step::Monitor { container, .. } => {
+                return self.wait(Condition::ServiceStarted, std::slice::from_ref(container));
+            }
+            Step::CheckFailures { containers, tolerated } => {
+                let good = |new: &&NewContainer| {
+                    observed.containers.values().any(|container| {
+                        container.name == new.name
+                            && container.hash == new.hash
+                            && matches!(container.state, State::Running { .. })
+                            && container.health != Some(Health::Unhealthy)
+                    })
+                };
+                let failed = containers.len() - containers.iter().filter(good).count();
+                if failed > *tolerated {
+                    return Err(refused(format!("{failed} failed")));
+                }
             }
             // The virtual clock is advanced by the history, not by steps.
             Step::Pause { .. } => {}

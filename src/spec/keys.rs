@@ -19,6 +19,8 @@ pub(crate) enum Shape {
     Duration,
     /// A number of CPUs.
     Cpus,
+    /// A number from 0 to 1.
+    Ratio,
     Words(&'static [&'static str]),
     List(&'static Shape),
     /// A list, or the one value that stands for a list of it.
@@ -57,7 +59,7 @@ impl Keys {
 
 use Shape::{
     Any, Cpus, Duration, Either, Flag, Ignored, Integer, List, Map, NullableMap, OneOrMany, Pairs,
-    Refused, Size, Text, Words,
+    Ratio, Refused, Size, Text, Words,
 };
 
 pub(crate) const CONDITIONS: [&str; 3] =
@@ -69,6 +71,7 @@ pub(crate) const PROPAGATION: [&str; 6] =
 pub(crate) const DEPLOY_MODES: [&str; 4] = ["replicated", "global", "replicated-job", "global-job"];
 pub(crate) const ENDPOINT_MODES: [&str; 2] = ["vip", "dnsrr"];
 pub(crate) const RESTART_CONDITIONS: [&str; 3] = ["none", "on-failure", "any"];
+pub(crate) const FAILURE_ACTIONS: [&str; 3] = ["pause", "continue", "rollback"];
 pub(crate) const UPDATE_ORDERS: [&str; 2] = ["stop-first", "start-first"];
 pub(crate) const NETWORK_DRIVERS: [&str; 4] = ["bridge", "default", "host", "none"];
 pub(crate) const VOLUME_DRIVERS: [&str; 1] = ["local"];
@@ -252,7 +255,7 @@ pub(crate) static DEPLOY: Keys = Keys {
         ("resources", Shape::Keys(&DEPLOY_RESOURCES)),
         ("restart_policy", Shape::Keys(&RESTART_POLICY)),
         ("update_config", Shape::Keys(&UPDATE_CONFIG)),
-        ("rollback_config", Ignored),
+        ("rollback_config", Shape::Keys(&UPDATE_CONFIG)),
         ("placement", Ignored),
         ("labels", Ignored),
     ],
@@ -300,9 +303,9 @@ pub(crate) static UPDATE_CONFIG: Keys = Keys {
         ("parallelism", Integer),
         ("order", Words(&UPDATE_ORDERS)),
         ("delay", Duration),
-        ("failure_action", Ignored),
-        ("monitor", Ignored),
-        ("max_failure_ratio", Ignored),
+        ("failure_action", Words(&FAILURE_ACTIONS)),
+        ("monitor", Duration),
+        ("max_failure_ratio", Ratio),
     ],
     required: &[],
 };

@@ -88,6 +88,10 @@ fn value(shape: &Shape, definitions: &mut BTreeMap<String, Value>) -> Value {
         Shape::Cpus => {
             any_of(vec![json!({"type": "number", "minimum": 0}), written(r"\s*[0-9.]+\s*")])
         }
+        Shape::Ratio => any_of(vec![
+            json!({"type": "number", "minimum": 0, "maximum": 1}),
+            written(r"\s*([01]|[01]?\.[0-9]+|[01]\.)\s*"),
+        ]),
         Shape::Words(words) => any_of(vec![json!({"enum": words}), interpolated()]),
         Shape::List(item) => json!({"type": "array", "items": value(item, definitions)}),
         Shape::OneOrMany(item) => {

@@ -36,6 +36,9 @@ pub struct Service {
     pub pull_policy: PullPolicy,
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     pub update: UpdateConfig,
+    /// How the way back goes; as `update` when it is not said.
+    #[serde(default)]
+    pub rollback: Option<UpdateConfig>,
     pub restart_limits: RestartLimits,
     pub on_unhealthy: OnUnhealthy,
     /// What it does, if it is a job, does not stand in the way of an older revision.
@@ -73,19 +76,53 @@ pub enum Condition {
     ServiceCompletedSuccessfully,
 }
 
-/// `deploy.update_config`, as far as the planner uses it.
+/// `deploy.update_config`, or `rollback_config`: how containers are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UpdateConfig {
     /// Zero: all at once.
     pub parallelism: u32,
     pub start_first: bool,
     pub delay: Duration,
+    /// How long a new container is watched once it is up.
+    pub monitor: Duration,
+    /// Millionths of the replacements that may fail.
+    pub max_failed: u32,
+    pub failure_action: FailureAction,
 }
 
 impl Default for UpdateConfig {
     fn default() -> Self {
-        Self { parallelism: 1, start_first: false, delay: Duration::ZERO }
+        Self {
+            parallelism: 1,
+            start_first: false,
+            delay: Duration::ZERO,
+            monitor: Duration::ZERO,
+            max_failed: 0,
+            failure_action: FailureAction::default(),
+        }
     }
+}
+
+impl UpdateConfig {
+    /// Returns how many of `replacements` may fail.
+    pub fn tolerated(&self, replacements: usize) -> usize {
+        let millionths = u64::try_from(replacements).unwrap_or(u64::MAX);
+        let tolerated = millionths.saturating_mul(u64::from(self.max_failed)) / 1_000_000;
+        usize::try_from(tolerated).unwrap_or(usize::MAX)
+    }
+}
+
+/// What is done when more replacements fail than may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureAction {
+    /// What still runs stays as it is, until somebody asks again.
+    #[default]
+    Pause,
+    Continue,
+    /// The last good revision comes back.
+    Rollback,
 }
 
 /// `deploy.restart_policy`'s delay and window, over the engine's defaults.

@@ -32,6 +32,7 @@ mod network;
 mod oneoff;
 mod recovery;
 mod repair;
+mod rollout;
 mod servers;
 mod spec;
 mod stacks;

@@ -83,6 +83,7 @@ struct Shown<'a> {
     paint: Paint,
     problems: Vec<String>,
     warnings: Vec<String>,
+    remarks: Vec<String>,
 }
 
 impl<'a> Shown<'a> {
@@ -97,6 +98,7 @@ impl<'a> Shown<'a> {
             paint: Paint::stderr(),
             problems: Vec::new(),
             warnings: Vec::new(),
+            remarks: Vec::new(),
         }
     }
 
@@ -114,6 +116,10 @@ impl<'a> Shown<'a> {
                     self.warnings.push(warning.clone());
                 }
             }
+        }
+        if let (Progress::Remark { message }, Display::Live) = (&line, self.display) {
+            // The picture has no room for it.
+            self.remarks.push(message.clone());
         }
         self.board.apply(&line, self.began.elapsed());
         if self.display == Display::Plain
@@ -144,6 +150,7 @@ impl<'a> Shown<'a> {
         for warning in &self.warnings {
             warn(warning);
         }
+        self.remarks.iter().for_each(|remark| tell::note(remark));
         let Some(outcome) = self.board.outcome() else {
             return Err(tell::refuse(
                 "the engine's answer was cut off; the change may go on without us",

@@ -23,6 +23,7 @@ use crate::reconcile::controller::{Round, round};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::diff::{Orphans, Policy, Problems, Recreate, Resume, Start, plan};
 use crate::reconcile::plan::Plan;
+use crate::reconcile::rollout::{self, Remedy};
 use crate::spec::name::{ServiceName, StackName};
 
 /// A plan that failed is made anew so often before the caller is told; the loop goes on after that.
@@ -45,6 +46,19 @@ pub(super) struct Wanted {
 pub(super) struct Prepared {
     pub(super) wanted: Wanted,
     pub(super) plan: Plan,
+}
+
+/// A release that failed, and the revision that it is if it came so far.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    pub(super) revision: Option<(StackName, u32)>,
+}
+
+impl From<EngineError> for Refused {
+    fn from(error: EngineError) -> Self {
+        Self { failure: error.into(), revision: None }
+    }
 }
 
 impl Engine {
@@ -163,23 +177,56 @@ impl Engine {
         if !prepared.plan.problems.is_empty() {
             return Err(Failure::of_problems(&prepared.plan));
         }
-        let resumed = &prepared.wanted.resumed;
-        let number = self.store_stack(&prepared.wanted.content, resumed, Asked::of(options))?;
         turn.heals.forget();
         let mut host = RealHost { way, ..RealHost::new(self) };
         host.grace = seconds(options.timeout);
         host.stays_created = options.no_start;
-        let outcome = self.carry_out(&host, &prepared, teller).await;
-        let word = if outcome.is_ok() { Outcome::Good } else { Outcome::Bad };
-        self.set_outcome(name, number, word).map_err(EngineError::from)?;
-        self.pin_missing(number, prepared.wanted.content)?;
-        match &outcome {
-            Ok(()) => self.tell_stack(name, "converged", &[("revision", &number.to_string())]),
-            Err(failure) => self.tell_stack(name, "failed", &[("error", &failure.message)]),
-        }
+        let released = self.release(&host, prepared, Asked::of(options), teller).await;
+        let outcome = match released {
+            Ok(resumed) => Ok(resumed),
+            Err(Refused { failure, revision }) => {
+                Err(self.remedy(&host, revision, failure, teller).await)
+            }
+        };
         // Whatever is not as wanted yet is the loop's from here on.
         self.start_loop(name, &mut turn);
-        outcome.map(|()| prepared.wanted.resumed)
+        outcome
+    }
+
+    /// Stores what is wanted, carries the plan out, and records how it went.
+    pub(super) async fn release(
+        self: &Arc<Self>,
+        host: &RealHost,
+        prepared: Prepared,
+        asked: Asked<'_>,
+        teller: &mut Teller,
+    ) -> Result<Vec<ServiceName>, Refused> {
+        let name = prepared.wanted.desired.name.clone();
+        let name = name.as_str();
+        let Wanted { content, resumed, .. } = &prepared.wanted;
+        let revision = self.store_stack(content, resumed, asked)?;
+        let outcome = self.carry_out(host, &prepared, teller).await;
+        let word = match &outcome {
+            Ok(()) => Outcome::Good,
+            // Who was told to let it be has not judged it.
+            Err(_) if host.way.is_cancelled() => Outcome::Bad,
+            Err(failure) => match rollout::remedy(&failure.rollouts) {
+                Remedy::Rollback | Remedy::Pause => Outcome::Paused,
+                Remedy::Continue => Outcome::Bad,
+            },
+        };
+        self.set_outcome(name, revision, word).map_err(EngineError::from)?;
+        self.pin_missing(revision, prepared.wanted.content)?;
+        match outcome {
+            Ok(()) => {
+                self.tell_stack(name, "converged", &[("revision", &revision.to_string())]);
+                Ok(prepared.wanted.resumed)
+            }
+            Err(failure) => {
+                self.tell_stack(name, "failed", &[("error", &failure.message)]);
+                Err(Refused { failure, revision: Some((prepared.wanted.desired.name, revision)) })
+            }
+        }
     }
 
     /// Applies the plan, and plans anew until nothing is left or trying again can't help.
@@ -195,7 +242,8 @@ impl Engine {
         }
         let name = &desired.name;
         let mut report = apply(host, name, plan, LIMIT, |event| teller.step(event)).await;
-        let mut failure = (!report.is_success()).then(|| Failure::of_report(plan, &report));
+        let mut failure =
+            (!report.is_success()).then(|| Failure::of_release(desired, plan, &report));
         let mut failures = usize::from(failure.is_some());
         for _ in 0..LOOKS {
             let hopeless = report.failed.iter().any(|(_, error)| error.permanent);
@@ -214,7 +262,8 @@ impl Engine {
                     if !plan.problems.is_empty() {
                         return Err(Failure::of_problems(&plan));
                     }
-                    failure = (!next.is_success()).then(|| Failure::of_report(&plan, &next));
+                    failure =
+                        (!next.is_success()).then(|| Failure::of_release(desired, &plan, &next));
                     failures += usize::from(failure.is_some());
                     report = next;
                 }

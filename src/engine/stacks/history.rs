@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// Returns the revision that is meant: the one that was named, or the last good one that differs from the current.
-    fn rollback_target(&self, name: &str, to: Option<u32>) -> Result<u32, EngineError> {
+    pub(super) fn rollback_target(&self, name: &str, to: Option<u32>) -> Result<u32, EngineError> {
         let entries = self.stack_entries(name)?;
         if let Some(number) = to {
             self.revision(name, number)?;
@@ -106,7 +106,7 @@ impl Engine {
         Ok(good.ok_or_else(nothing)?.number)
     }
 
-    fn prepare_rollback(
+    pub(super) fn prepare_rollback(
         &self,
         name: &StackName,
         number: u32,
@@ -129,7 +129,7 @@ impl Engine {
             }
             .into());
         }
-        let desired = resolve(&content);
+        let desired = resolve(&content).as_rollback();
         if !request.past_jobs {
             let mut jobs = self.jobs_since(&stored.desired(), &desired)?;
             let services = &stored.stack().services;

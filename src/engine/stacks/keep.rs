@@ -11,6 +11,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::at_work::{AtWork, Suspects};
 use super::heals::{Heals, is_heal};
+use super::report::{Detail, Failure, Teller};
 use super::revision::Stored;
 use super::turns::{Claim, Held, Turns};
 use crate::engine::core::{Engine, now};
@@ -18,14 +19,17 @@ use crate::engine::error::EngineError;
 use crate::engine::events::{Event, Query};
 use crate::engine::host::RealHost;
 use crate::engine::observe::subject;
+use crate::engine::state::revisions::Outcome;
 use crate::engine::state::{Durability, StateError, restarts, stacks};
 use crate::reconcile::apply::Report;
 use crate::reconcile::cause::Cause;
 use crate::reconcile::controller::{Round, round};
-use crate::reconcile::diff::Policy;
+use crate::reconcile::desired::Desired;
+use crate::reconcile::diff::{Policy, Recreate};
 use crate::reconcile::host::Step;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::restart::delay;
+use crate::reconcile::rollout::{self, Remedy};
 
 /// Steps of one plan that are carried out at a time.
 pub(super) const LIMIT: usize = 16;
@@ -158,10 +162,16 @@ impl Engine {
         let _at_work = self.at_work(name);
         let host = RealHost { way, ..RealHost::new(self) };
         let desired = stored.desired();
-        let round = round(&host, &desired, &Policy::default(), LIMIT, |_| {}).await;
+        let recreate = match stored.outcome {
+            Outcome::Paused => Recreate::Never,
+            Outcome::Applying | Outcome::Good | Outcome::Bad => Recreate::Changed,
+        };
+        let policy = Policy { recreate, ..Policy::default() };
+        let round = round(&host, &desired, &policy, LIMIT, |_| {}).await;
         if let Err(error) = self.account(&stored, &round, &mut turn) {
             tracing::error!(stack = name, error = error.full(), "a round is not recorded");
         }
+        self.judge(&host, &stored, &desired, &round).await;
         match &round {
             _ if round.failed() => {
                 self.tell_failure(name, &round);
@@ -172,6 +182,30 @@ impl Engine {
             }
             Round::Blind(_) => Looked::Failed,
         }
+    }
+
+    /// Does for an update that the loop ended, after a crash, what `up` does for its own.
+    async fn judge(
+        self: &Arc<Self>,
+        host: &RealHost,
+        stored: &Stored,
+        desired: &Desired,
+        round: &Round,
+    ) {
+        let Round::Applied { plan, report } = round else { return };
+        let failure = Failure::of_release(desired, plan, report);
+        if host.way.is_cancelled() || rollout::remedy(&failure.rollouts) == Remedy::Continue {
+            return;
+        }
+        let name = stored.row.name.as_str();
+        if let Err(error) = self.set_outcome(name, stored.number, Outcome::Paused) {
+            tracing::error!(stack = name, %error, "a failed update is not recorded");
+            return;
+        }
+        let (mut teller, _) = Teller::new(name, Detail::Cause);
+        let revision = Some((desired.name.clone(), stored.number));
+        let failure = self.remedy(host, revision, failure, &mut teller).await;
+        tracing::warn!(stack = name, "an update failed: {}", failure.message);
     }
 
     /// Tells what was healed, counts it, and freezes the stack when it was too much.

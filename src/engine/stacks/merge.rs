@@ -145,6 +145,7 @@ mod tests {
             pull_policy: Default::default(),
             depends_on: needs.iter().map(|need| (name(need), dependency)).collect(),
             update: Default::default(),
+            rollback: None,
             restart_limits: Default::default(),
             on_unhealthy: Default::default(),
             reversible: false,

@@ -14,6 +14,7 @@ mod jobs;
 mod keep;
 mod merge;
 mod oneoff;
+mod remedy;
 mod report;
 mod revision;
 mod services;

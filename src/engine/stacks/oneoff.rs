@@ -247,6 +247,7 @@ mod tests {
             pull_policy: Default::default(),
             depends_on: BTreeMap::from([(ServiceName::try_from("db").unwrap(), dependency)]),
             update: Default::default(),
+            rollback: None,
             restart_limits: Default::default(),
             on_unhealthy: Default::default(),
             reversible: false,

@@ -9,7 +9,11 @@ use tokio::sync::mpsc;
 use crate::protocol::{ApplyOptions, PlanReport, PlanStep, Progress};
 use crate::reconcile::apply::{Event, Report};
 use crate::reconcile::controller::Notice;
+use crate::reconcile::desired::Desired;
 use crate::reconcile::plan::{Plan, Planned};
+use crate::reconcile::rollout;
+use crate::spec::name::ServiceName;
+use crate::spec::stack::FailureAction;
 
 /// Lines that may wait for a slow reader; more wait in memory, as their number is the plan's.
 const WAITING_LINES: usize = 64;
@@ -139,7 +143,7 @@ impl Teller {
     pub(super) fn finish(&self, outcome: Result<Option<String>, Failure>) {
         let line = match outcome {
             Ok(message) => Progress::Finished { ok: true, message, hint: None },
-            Err(Failure { message, hint }) => {
+            Err(Failure { message, hint, .. }) => {
                 Progress::Finished { ok: false, message: Some(message), hint }
             }
         };
@@ -152,13 +156,16 @@ impl Teller {
 pub(super) struct Failure {
     pub(super) message: String,
     pub(super) hint: Option<String>,
+    /// The services whose new containers are not good, and what is wanted then.
+    pub(super) rollouts: BTreeMap<ServiceName, FailureAction>,
 }
 
 impl Failure {
     /// Names what stands against a plan.
     pub(super) fn of_problems(plan: &Plan) -> Self {
         let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
-        Self { message: problems.join("\n"), hint: Some("nothing was changed".to_owned()) }
+        let hint = Some("nothing was changed".to_owned());
+        Self::new(problems.join("\n"), hint)
     }
 
     /// Names the steps that failed.
@@ -169,18 +176,28 @@ impl Failure {
         });
         let message = failed.collect::<Vec<_>>().join("\n");
         let hint = report.failed.iter().find_map(|(_, error)| error.hint.clone());
-        Self { message, hint }
+        Self::new(message, hint)
+    }
+
+    pub(super) fn new(message: String, hint: Option<String>) -> Self {
+        Self { message, hint, rollouts: BTreeMap::new() }
+    }
+
+    /// As [`Failure::of_report`], with its verdict on what `desired` releases.
+    pub(super) fn of_release(desired: &Desired, plan: &Plan, report: &Report) -> Self {
+        let rollouts = rollout::failed(desired, plan, report);
+        Self { rollouts, ..Self::of_report(plan, report) }
     }
 }
 
 impl From<crate::engine::error::EngineError> for Failure {
     fn from(error: crate::engine::error::EngineError) -> Self {
-        Self { message: error.full(), hint: error.hint() }
+        Self::new(error.full(), error.hint())
     }
 }
 
 impl From<crate::reconcile::host::HostError> for Failure {
     fn from(error: crate::reconcile::host::HostError) -> Self {
-        Self { message: error.message, hint: error.hint }
+        Self::new(error.message, error.hint)
     }
 }

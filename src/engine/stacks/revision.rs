@@ -9,7 +9,7 @@ use super::StackError;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::state::containers::Container;
-use crate::engine::state::revisions::{self, New, Outcome, Revision};
+use crate::engine::state::revisions::{self, Entry, New, Outcome, Revision};
 use crate::engine::state::stacks::{self, Stack as StackRow};
 use crate::engine::state::{Durability, StateError, restarts};
 use crate::protocol::{ApplyOptions, Submission};
@@ -32,6 +32,7 @@ pub(super) struct Content {
 pub(super) struct Stored {
     pub(super) row: StackRow,
     pub(super) number: u32,
+    pub(super) outcome: Outcome,
     pub(super) content: Content,
 }
 
@@ -76,7 +77,8 @@ impl Engine {
         })?;
         let (Some(row), Some(revision)) = (row, revision) else { return Ok(None) };
         let content = decode(&revision)?;
-        Ok(Some(Stored { row, number: revision.entry.number, content }))
+        let Entry { number, outcome, .. } = revision.entry;
+        Ok(Some(Stored { row, number, outcome, content }))
     }
 
     /// Stores what is wanted from now on, and forgets the stops and backoffs of `resumed`, in one transaction

@@ -81,7 +81,7 @@ impl Engine {
                 () = teller.unheard() => {}
                 () = late => {
                     let message = format!("timed out waiting for {}", told.join(", "));
-                    return Err(Failure { message, hint: None });
+                    return Err(Failure::new(message, None));
                 }
             }
         }
@@ -93,7 +93,7 @@ impl Engine {
         let stored = self.stored_stack(stack)?.filter(|stored| stored.row.wanted);
         let Some(stored) = stored else {
             let message = format!("stack {stack} was taken down meanwhile");
-            return Err(Failure { message, hint: None });
+            return Err(Failure::new(message, None));
         };
         let done = self.finished_jobs(&stored.desired())?;
         let left = |service: &Service| {
@@ -130,7 +130,7 @@ fn waiting(
                 Verdict::Never(why) => {
                     let message = format!("container {} {why}", row.name);
                     let hint = Some(format!("see its output: bargee logs {}", row.name));
-                    return Err(Failure { message, hint });
+                    return Err(Failure::new(message, hint));
                 }
             }
         }

@@ -34,6 +34,8 @@ pub enum Outcome {
     Applying,
     Good,
     Bad,
+    /// Its new containers are not good: what was not replaced stays, until somebody asks again.
+    Paused,
 }
 
 impl Outcome {
@@ -42,6 +44,7 @@ impl Outcome {
             Self::Applying => "applying",
             Self::Good => "good",
             Self::Bad => "bad",
+            Self::Paused => "paused",
         }
     }
 }
@@ -147,6 +150,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let outcome = match row.get::<_, String>(3)?.as_str() {
         "good" => Outcome::Good,
         "bad" => Outcome::Bad,
+        "paused" => Outcome::Paused,
         _ => Outcome::Applying,
     };
     Ok(Entry {

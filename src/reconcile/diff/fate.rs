@@ -194,13 +194,25 @@ fn choose<'a>(
         found.iter().copied().filter(|container| !matches!(container.state, State::Removing));
     rest.max_by_key(|container| {
         let stopped = container.stopped_by_user && !question.resumed.contains(&replica.service);
+        let current = container.hash == replica.hash
+            && container.broken.is_none()
+            && image_change(question, replica, container).is_none();
+        let up = matches!(container.state, State::Running { .. });
+        let named = container.name == replica.container_name;
+        // Where nothing is replaced, what an update left beside the one that serves goes.
+        let stays = question.policy.recreate == Recreate::Never
+            && named
+            && !matches!(container.state, State::Created);
+        let good = up && matches!(container.health, None | Some(Health::Healthy));
         (
             stopped,
-            container.hash == replica.hash
-                && container.broken.is_none()
-                && image_change(question, replica, container).is_none(),
-            container.name == replica.container_name,
-            matches!(container.state, State::Running { .. }),
+            stays,
+            // The one of before serves until the new one can.
+            current && good,
+            named && good,
+            current,
+            named,
+            up,
             container.id.as_str(),
         )
     })

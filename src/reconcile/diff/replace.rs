@@ -7,11 +7,11 @@ use super::fate::{Action, ServiceFate};
 use super::steps::{Planner, of_replica};
 use crate::reconcile::cause::Cause;
 use crate::reconcile::desired::{DesiredReplica, DesiredService};
-use crate::reconcile::host::Step;
+use crate::reconcile::host::{NewContainer, Step};
 use crate::reconcile::observed::ObservedContainer;
 use crate::reconcile::plan::{Order, Problem};
 use crate::spec::container::{MountKind, NetworkMode};
-use crate::spec::stack::Condition;
+use crate::spec::stack::{Condition, FailureAction};
 
 /// Returns the name of a container while the one that it replaces still has the real one.
 pub(super) fn temporary_name(name: &str) -> String {
@@ -31,7 +31,7 @@ struct Turn<'a, 'b> {
     replica: &'a Arc<DesiredReplica>,
     old: &'a ObservedContainer,
     cause: &'b Cause,
-    before: &'b [usize],
+    before: &'b [(usize, Order)],
 }
 
 impl<'a> Planner<'a> {
@@ -55,13 +55,22 @@ impl<'a> Planner<'a> {
         if update.start_first {
             self.check_start_first(fate.service, &turns);
         }
-        let mut before = Vec::new();
+        // With one batch nothing waits for the verdict, unless it leads back.
+        let judged = turns.len() > width || update.failure_action == FailureAction::Rollback;
+        let tolerated = update.tolerated(turns.len());
+        let mut before: Vec<(usize, Order)> = Vec::new();
+        let mut checked = None;
+        let mut made = Vec::new();
         for batch in turns.chunks(width) {
             if let (Some((replica, _, cause)), false) =
                 (batch.first(), update.delay.is_zero() || before.is_empty())
             {
                 let pause = Step::Pause { duration: update.delay };
-                before = vec![self.draft.add(of_replica(replica, pause, cause), before)];
+                let pause = self.draft.add(of_replica(replica, pause, cause), []);
+                for (earlier, order) in before {
+                    self.draft.order(earlier, pause, order);
+                }
+                before = vec![(pause, Order::Needs)];
             }
             let mut good = Vec::new();
             for (replica, old, cause) in batch {
@@ -71,23 +80,40 @@ impl<'a> Planner<'a> {
                 self.follow(fate, needs, start);
                 self.ready.entry(&fate.service.name).or_default().push(ready);
                 good.push(ready);
-                if !update.start_first && turns.len() > width {
-                    good.extend(self.until_healthy(turn, &replica.container_name, ready));
+                if !update.start_first && (judged || !update.monitor.is_zero()) {
+                    good.extend(self.until_good(turn, &replica.container_name, ready));
                 }
+                made.push(NewContainer {
+                    name: replica.container_name.clone(),
+                    hash: replica.hash.clone(),
+                    image_id: replica.image_id.clone(),
+                });
             }
-            before = good;
+            let order = match update.failure_action {
+                FailureAction::Pause | FailureAction::Rollback if tolerated == 0 => Order::Needs,
+                _ => Order::After,
+            };
+            before = good.into_iter().map(|step| (step, order)).collect();
+            if let (
+                Some((replica, _, cause)),
+                true,
+                FailureAction::Pause | FailureAction::Rollback,
+            ) = (batch.last(), tolerated > 0, update.failure_action)
+            {
+                let check = Step::CheckFailures { containers: made.clone(), tolerated };
+                let check = self.draft.add(of_replica(replica, check, cause), checked);
+                checked = Some(check);
+                for (earlier, order) in before {
+                    self.draft.order(earlier, check, order);
+                }
+                before = vec![(check, Order::Needs)];
+            }
         }
     }
 
     fn stop_first(&mut self, turn: Turn<'a, '_>) -> (usize, usize) {
         let name = turn.replica.container_name.as_str();
-        let create = self.create(
-            turn.service,
-            turn.replica,
-            &name_beside(turn.old, name),
-            turn.cause,
-            turn.before,
-        );
+        let create = self.create_in(turn, &name_beside(turn.old, name));
         let remove = self.remove(turn.old, turn.cause, [create]);
         let rename = self.take_name(turn, [create, remove]);
         let start = Step::StartNew { name: name.to_owned() };
@@ -97,13 +123,21 @@ impl<'a> Planner<'a> {
 
     fn start_first(&mut self, turn: Turn<'a, '_>) -> (usize, usize) {
         let temporary = name_beside(turn.old, &turn.replica.container_name);
-        let create = self.create(turn.service, turn.replica, &temporary, turn.cause, turn.before);
+        let create = self.create_in(turn, &temporary);
         let start = Step::StartNew { name: temporary.clone() };
         let start = self.draft.add(of_replica(turn.replica, start, turn.cause), [create]);
-        let good = self.until_healthy(turn, &temporary, start).unwrap_or(start);
+        let good = self.until_good(turn, &temporary, start).unwrap_or(start);
         let remove = self.remove(turn.old, turn.cause, [good]);
         let rename = self.take_name(turn, [good, remove]);
         (start, rename)
+    }
+
+    fn create_in(&mut self, turn: Turn<'a, '_>, name: &str) -> usize {
+        let create = self.create(turn.service, turn.replica, name, turn.cause, &[]);
+        for (earlier, order) in turn.before {
+            self.draft.order(*earlier, create, *order);
+        }
+        create
     }
 
     fn take_name(&mut self, turn: Turn<'a, '_>, needs: [usize; 2]) -> usize {
@@ -115,6 +149,18 @@ impl<'a> Planner<'a> {
         let rename = self.draft.add(of_replica(turn.replica, rename, turn.cause), needs);
         self.made.insert(&turn.replica.container_name, rename);
         rename
+    }
+
+    /// Returns the last of the steps that find out whether the new container is good, if there are any.
+    fn until_good(&mut self, turn: Turn<'a, '_>, container: &str, start: usize) -> Option<usize> {
+        let healthy = self.until_healthy(turn, container, start);
+        let duration = turn.service.update.monitor;
+        if duration.is_zero() {
+            return healthy;
+        }
+        let step = Step::Monitor { container: container.to_owned(), duration };
+        let needs = healthy.unwrap_or(start);
+        Some(self.draft.add(of_replica(turn.replica, step, turn.cause), [needs]))
     }
 
     fn until_healthy(

@@ -1,11 +1,16 @@
 //! A service's `scale` and `deploy`: replicas, limits, restart policy and how an update goes.
 
+use std::time::Duration;
+
 use super::service::Loose;
 use super::{Fields, Place, Report};
 use crate::spec::container::RestartPolicy;
 use crate::spec::keys;
-use crate::spec::stack::{RestartLimits, UpdateConfig};
-use crate::spec::value::{cpu, duration, size};
+use crate::spec::stack::{FailureAction, RestartLimits, UpdateConfig};
+use crate::spec::value::{cpu, duration, ratio, size};
+
+/// How long a new container is watched when a failure is to be rolled back, as docker has it.
+const MONITOR: Duration = Duration::from_secs(5);
 
 pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Report) {
     let scale_place = fields.get("scale");
@@ -46,10 +51,18 @@ pub(super) fn read(fields: &mut Fields<'_>, loose: &mut Loose, report: &mut Repo
     if let Some(place) = deploy.get("update_config") {
         loose.service.update = update_config(&place, report);
     }
-    deploy.not_enforced(
-        report,
-        &[("rollback_config", ""), ("placement", ""), ("labels", "use the service's labels")],
-    );
+    if let Some(place) = deploy.get("rollback_config") {
+        let rollback = update_config(&place, report);
+        if rollback.failure_action == FailureAction::Rollback {
+            report.push(
+                place
+                    .error("invalid-value", "a rollback that fails can't be rolled back")
+                    .with_hint("say `failure_action: pause` or `continue` here"),
+            );
+        }
+        loose.service.rollback = Some(rollback);
+    }
+    deploy.not_enforced(report, &[("placement", ""), ("labels", "use the service's labels")]);
     deploy.finish(report);
 }
 
@@ -133,10 +146,22 @@ fn update_config(place: &Place<'_>, report: &mut Report) -> UpdateConfig {
     if let Some(place) = fields.get("delay") {
         update.delay = place.parsed(report, duration::parse).unwrap_or_default();
     }
-    fields.not_enforced(
-        report,
-        &[("failure_action", ""), ("monitor", ""), ("max_failure_ratio", "")],
-    );
+    if let Some(place) = fields.get("failure_action") {
+        update.failure_action = match place.word(report, &keys::FAILURE_ACTIONS) {
+            Some("rollback") => FailureAction::Rollback,
+            Some("continue") => FailureAction::Continue,
+            _ => FailureAction::Pause,
+        };
+    }
+    update.monitor = match fields.get("monitor") {
+        Some(place) => place.parsed(report, duration::parse).unwrap_or_default(),
+        // Else a program that ends right after its start would count as good.
+        None if update.failure_action == FailureAction::Rollback => MONITOR,
+        None => Duration::ZERO,
+    };
+    if let Some(place) = fields.get("max_failure_ratio") {
+        update.max_failed = place.parsed(report, ratio::parse).unwrap_or_default();
+    }
     fields.finish(report);
     update
 }

@@ -143,6 +143,7 @@ fn empty(name: ServiceName, place: &Place<'_>, defaults: Extension) -> Loose {
             pull_policy: PullPolicy::default(),
             depends_on: BTreeMap::new(),
             update: UpdateConfig::default(),
+            rollback: None,
             restart_limits: RestartLimits::default(),
             on_unhealthy: defaults.on_unhealthy.unwrap_or_default(),
             reversible: defaults.reversible.unwrap_or_default(),

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod duration;
 pub mod mount;
 pub mod port;
+pub mod ratio;
 pub mod size;
 
 /// A scalar that its notation does not allow.

@@ -69,6 +69,7 @@ impl Board {
             }
             Progress::Cancelled { number, because } => self.cancelled(*number, *because, now),
             Progress::Waiting { services } => self.waiting.clone_from(services),
+            Progress::Remark { .. } => {}
             Progress::Finished { ok, message, hint } => {
                 self.waiting.clear();
                 self.outcome =

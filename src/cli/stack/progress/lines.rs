@@ -38,6 +38,7 @@ impl Narrator {
             }
             Progress::Waiting { services } if services.is_empty() => return None,
             Progress::Waiting { services } => format!("waiting for {}", services.join(", ")),
+            Progress::Remark { message } => message.clone(),
             Progress::Finished { .. } => return None,
         };
         Some(escape_controls(&text))
