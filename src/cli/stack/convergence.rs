@@ -144,7 +144,7 @@ impl Convergence {
                 take_over: self.take_over,
                 detail: false,
                 timeout: self.timeout,
-                author: history::author(),
+                author: Some(history::author()),
                 message: self.message.clone(),
             },
         }

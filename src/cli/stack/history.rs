@@ -253,7 +253,7 @@ pub(crate) mod rollback {
             let request = RollbackRequest {
                 to: self.to,
                 past_jobs: self.past_jobs,
-                author: author(),
+                author: Some(author()),
                 message: self.message,
                 timeout: self.timeout,
                 wait: self.wait,
@@ -265,14 +265,14 @@ pub(crate) mod rollback {
     }
 }
 
-/// Who asks: the user, or who became root.
-pub(crate) fn author() -> Option<String> {
+/// Who asks: the user, or who became root. A login sets the names, sudo its own; a service has none.
+pub(crate) fn author() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME"));
-    match (variable("SUDO_USER"), user) {
-        (Some(asker), Some(user)) if asker != user => Some(format!("{asker} as {user}")),
-        (Some(asker), _) => Some(asker),
-        (None, user) => user,
+    let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    match variable("SUDO_USER") {
+        Some(asker) if asker != user => format!("{asker} as {user}"),
+        _ => user,
     }
 }
 

@@ -35,7 +35,12 @@ pub fn serve() -> ExitCode {
 }
 
 fn run() -> io::Result<End> {
-    let port: u16 = env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(80);
+    let port: u16 = match env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("PORT={port:?} is no port"))
+        })?,
+        Err(_not_given) => 80,
+    };
     // Without IPv6 in the kernel the wildcard of both families does not exist.
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
         .or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
