@@ -17,6 +17,12 @@ pub struct Point {
     pub process: i32,
 }
 
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.role, self.text)
+    }
+}
+
 /// Which processes are looked at.
 #[derive(Debug)]
 pub struct Subject {
@@ -36,13 +42,16 @@ impl Subject {
         Some(Point { role, text: format!("{name} {what}").trim_end().to_owned(), errno, process })
     }
 
-    /// A fresh child of a shim is on its way to be an init.
+    /// A fresh child of a shim is on its way to be an init, and one of an init to be the user's program.
     fn role(&self, thread: &Path) -> Option<&'static str> {
         if fs::read_link(thread.join("exe")).ok()? != self.program {
             return None;
         }
         let role = role_word(thread)?;
         let parent = PathBuf::from(format!("/proc/{}", status(thread, "PPid")?));
+        if role == "__shim" && is_first_of_its_namespace(&parent) {
+            return Some(PROGRAM);
+        }
         Some(match (role.as_str(), role_word(&parent).as_deref()) {
             ("__shim", Some("__shim")) => "init",
             ("engine", Some("engine")) => "child",
@@ -118,6 +127,17 @@ impl Subject {
             _ => return None,
         })
     }
+}
+
+/// The role of a child of `init: true`, which may do no more than execute what the user wants.
+pub const PROGRAM: &str = "program";
+
+/// PID 1 of some other namespace than the reader's, pid_namespaces(7).
+fn is_first_of_its_namespace(process: &Path) -> bool {
+    let text = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let pids = text.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    let pids: Vec<&str> = pids.split_whitespace().collect();
+    pids.len() > 1 && pids.last() == Some(&"1")
 }
 
 /// The first argument behind the program's name.

@@ -27,12 +27,22 @@ pub enum Variant {
     Kill,
 }
 
+/// Which call is hit.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// The one after so many that counted.
+    Number(usize),
+    /// The first one whose role and text begin so, such as `init pivot_root`. Numbers move from run to run, as
+    /// processes run side by side.
+    Words(String),
+}
+
 #[derive(Debug)]
 struct Plan {
     armed: bool,
     variant: Variant,
-    /// Counted down; 0 is the chosen one.
-    left: usize,
+    /// A number is counted down; 0 is the chosen one.
+    target: Target,
     passed: Vec<Point>,
     hit: Option<Point>,
 }
@@ -46,8 +56,8 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Sets `command` up to start under the filter; the `number`-th call that counts after [`Injector::arm`] is hit.
-    pub fn new(command: &mut Command, subject: Subject, variant: Variant, number: usize) -> Self {
+    /// Sets `command` up to start under the filter; one of the calls after [`Injector::arm`] is hit.
+    pub fn new(command: &mut Command, subject: Subject, variant: Variant, target: Target) -> Self {
         let (ours, theirs) = UnixDatagram::pair().expect("a pair of sockets");
         let hand_over = move || {
             let listener = filter::install()?;
@@ -55,7 +65,7 @@ impl Injector {
         };
         // SAFETY: between fork and exec only system calls are made, and memory is taken as std itself does there.
         unsafe { command.pre_exec(hand_over) };
-        let plan = Plan { armed: false, variant, left: number, passed: Vec::new(), hit: None };
+        let plan = Plan { armed: false, variant, target, passed: Vec::new(), hit: None };
         let plan = Arc::new(Mutex::new(plan));
         let ended = Arc::<AtomicBool>::default();
         let server = std::thread::spawn({
@@ -138,9 +148,14 @@ fn decide(subject: &Subject, plan: &Mutex<Plan>, call: &Call) -> Option<i32> {
     if plan.hit.is_some() {
         return None;
     }
-    if plan.left > 0 {
-        plan.left -= 1;
-        return None;
+    match &mut plan.target {
+        Target::Number(0) => {}
+        Target::Number(left) => {
+            *left -= 1;
+            return None;
+        }
+        Target::Words(words) if point.to_string().starts_with(words.as_str()) => {}
+        Target::Words(_) => return None,
     }
     plan.hit = Some(point.clone());
     match plan.variant {

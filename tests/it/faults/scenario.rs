@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bargee::protocol::{ApplyOptions, DownRequest, Progress};
 use serde_json::{Value, json};
 
+use super::calls::PROGRAM;
 use super::injector::{Injector, Variant};
 use crate::support::engine::{Engine, PATIENCE, wait_for};
 use crate::support::http::Answer;
@@ -68,12 +69,28 @@ impl Run<'_> {
         // A kill may have come between the creation and its answer.
         self.step("POST", "/containers/create?name=one", &body, &[201, 409])?;
         self.step("POST", "/containers/one/start", &Value::Null, &[204, 304])?;
+        self.start_again_what_was_killed()?;
         self.until("the container serves", |_| serves(port))?;
         self.step("POST", "/containers/one/stop?t=0", &Value::Null, &[204, 304])?;
         self.step("DELETE", "/containers/one?v=1", &Value::Null, &[204, 404])?;
         self.step("DELETE", "/networks/net", &Value::Null, &[204, 404])?;
         self.step("DELETE", "/volumes/data", &Value::Null, &[204, 404])?;
         Ok(())
+    }
+
+    /// A program that was killed once all was ready has run, by what its container says: without a policy it stays
+    /// exited.
+    fn start_again_what_was_killed(&mut self) -> Result<(), Wrong> {
+        let hit = self.injector.hit().filter(|point| point.role == PROGRAM);
+        if hit.is_none() || self.variant != Variant::Kill {
+            return Ok(());
+        }
+        self.until("the killed program's container is exited", |run| {
+            let state = run.ask("GET", "/containers/one/json", &Value::Null).ok()?.json();
+            let state = &state["State"];
+            (state["Status"] == "exited" && state["ExitCode"] == 137).then_some(())
+        })?;
+        self.step("POST", "/containers/one/start", &Value::Null, &[204])
     }
 
     fn stack(&mut self) -> Result<(), Wrong> {

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::calls::{Point, Subject};
+use super::calls::{PROGRAM, Point, Subject};
 use super::filter;
-use super::injector::{Injector, Variant};
+use super::injector::{Injector, Target, Variant};
 use super::scenario::{Run, Scenario, Wrong, until_free};
 use crate::support::engine::{Engine, possible};
 use crate::support::folder::free_port;
@@ -45,14 +45,14 @@ impl Bench {
         Self { engine, port: free_port() }
     }
 
-    fn round(&mut self, scenario: Scenario, variant: Variant, number: usize) -> Round {
+    fn round(&mut self, scenario: Scenario, variant: Variant, target: Target) -> Round {
         let subject = Subject {
             program: PathBuf::from(env!("CARGO_BIN_EXE_bargee")),
             folder: self.engine.folder().to_owned(),
         };
         let mut injector = None;
         self.engine.spawn(|command| {
-            injector = Some(Injector::new(command, subject, variant, number));
+            injector = Some(Injector::new(command, subject, variant, target));
         });
         let injector = injector.expect("it was set up");
         self.engine.wait_until_it_answers();
@@ -91,9 +91,12 @@ impl Bench {
     }
 }
 
-fn label(scenario: Scenario, variant: Variant, number: usize) -> String {
+fn label(scenario: Scenario, variant: Variant, target: &Target) -> String {
     let variant = if variant == Variant::Fail { "error" } else { "kill" };
-    format!("{}:{variant}:{number}", scenario.name())
+    match target {
+        Target::Number(number) => format!("{}:{variant}:{number}", scenario.name()),
+        Target::Words(words) => format!("{}:{variant}:{words}", scenario.name()),
+    }
 }
 
 /// What a sweep met.
@@ -104,28 +107,27 @@ struct Sweep {
 }
 
 impl Sweep {
-    /// Tries one number; returns how many calls counted, or `None` when the number lies behind the last call.
+    /// Tries one call; returns how many calls counted, or `None` when there was no such call.
     fn try_one(
         &self,
         bench: &mut Option<Bench>,
         scenario: Scenario,
         variant: Variant,
-        number: usize,
+        target: &Target,
     ) -> Option<usize> {
         let mut own = bench.take().unwrap_or_else(Bench::new);
-        let round = own.round(scenario, variant, number);
+        let round = own.round(scenario, variant, target.clone());
         self.tried.fetch_add(usize::from(round.hit.is_some()), Ordering::Relaxed);
+        let name = label(scenario, variant, target);
+        let point = round.hit.as_ref().map(Point::to_string);
+        let at = format!("FAULTS={name} at {}", point.unwrap_or_else(|| "no call".to_owned()));
         match round.result {
-            Ok(()) => *bench = Some(own),
+            Ok(()) => {
+                eprintln!("{at}");
+                *bench = Some(own);
+            }
             Err(wrong) => {
-                let name = label(scenario, variant, number);
-                let point =
-                    round.hit.as_ref().map(|point| format!("{} {}", point.role, point.text));
-                let text = format!(
-                    "FAULTS={name} at {}: {wrong}\n{}",
-                    point.unwrap_or_else(|| "no call".to_owned()),
-                    tail(&own.engine.log())
-                );
+                let text = format!("{at}: {wrong}\n{}", tail(&own.engine.log()));
                 eprintln!("{text}");
                 self.wrong.lock().unwrap().push(text);
                 drop(own);
@@ -148,12 +150,12 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(25)..].join("\n")
 }
 
-/// Reads `FAULTS=container:kill:17`.
-fn asked() -> Option<(Scenario, Variant, usize)> {
+/// Reads `FAULTS=container:kill:17` or `FAULTS=container:kill:init pivot_root`.
+fn asked() -> Option<(Scenario, Variant, Target)> {
     let text = std::env::var("FAULTS").ok()?;
-    let words: Vec<&str> = text.split(':').collect();
-    let [name, variant, number] = words.as_slice() else {
-        panic!("FAULTS={text}: it is SCENARIO:VARIANT:NUMBER");
+    let words: Vec<&str> = text.splitn(3, ':').collect();
+    let [name, variant, target] = words.as_slice() else {
+        panic!("FAULTS={text}: it is SCENARIO:VARIANT:NUMBER or SCENARIO:VARIANT:ROLE CALL");
     };
     let scenario = Scenario::ALL.into_iter().find(|scenario| scenario.name() == *name);
     let variant = match *variant {
@@ -161,8 +163,11 @@ fn asked() -> Option<(Scenario, Variant, usize)> {
         "kill" => Variant::Kill,
         other => panic!("FAULTS={text}: {other} is neither error nor kill"),
     };
-    let number = number.parse().unwrap_or_else(|_| panic!("FAULTS={text}: a number"));
-    Some((scenario.unwrap_or_else(|| panic!("FAULTS={text}: which scenario?")), variant, number))
+    let target = match target.parse() {
+        Ok(number) => Target::Number(number),
+        Err(_) => Target::Words((*target).to_owned()),
+    };
+    Some((scenario.unwrap_or_else(|| panic!("FAULTS={text}: which scenario?")), variant, target))
 }
 
 fn can_inject() -> bool {
@@ -198,8 +203,9 @@ fn a_fault_at_any_moment_leaves_nothing_behind() {
     }
     let sweep = Sweep::default();
     let mut bench = Some(Bench::new());
-    if let Some((scenario, variant, number)) = asked() {
-        sweep.try_one(&mut bench, scenario, variant, number);
+    if let Some((scenario, variant, target)) = asked() {
+        let counted = sweep.try_one(&mut bench, scenario, variant, &target);
+        assert!(counted.is_some(), "there is no such call");
         bench.into_iter().for_each(Bench::end);
         return sweep.end();
     }
@@ -214,10 +220,28 @@ fn a_fault_at_any_moment_leaves_nothing_behind() {
         let scenario = Scenario::ALL[usize::from(draw(&mut seed).is_multiple_of(4))];
         let variant = if draw(&mut seed).is_multiple_of(2) { Variant::Fail } else { Variant::Kill };
         let known = calls.get(scenario.name()).copied().unwrap_or(300);
-        let number = draw(&mut seed) % known;
-        if let Some(counted) = sweep.try_one(&mut bench, scenario, variant, number) {
+        let target = Target::Number(draw(&mut seed) % known);
+        if let Some(counted) = sweep.try_one(&mut bench, scenario, variant, &target) {
             let most = calls.entry(scenario.name()).or_default();
             *most = counted.max(*most);
+        }
+    }
+    bench.into_iter().for_each(Bench::end);
+    sweep.end();
+}
+
+#[test]
+fn a_program_killed_before_its_first_instruction_has_exited_and_its_policy_starts_it_again() {
+    if !can_inject() {
+        return;
+    }
+    let sweep = Sweep::default();
+    let mut bench = None;
+    for scenario in Scenario::ALL {
+        for call in ["setresuid", "execve /bin/sh"] {
+            let target = Target::Words(format!("{PROGRAM} {call}"));
+            let counted = sweep.try_one(&mut bench, scenario, Variant::Kill, &target);
+            assert!(counted.is_some(), "{target:?}");
         }
     }
     bench.into_iter().for_each(Bench::end);
@@ -238,16 +262,16 @@ fn faults_at_every_moment_leave_nothing_behind() {
     let sweep = Sweep::default();
     let pairs = Scenario::ALL.map(|one| [(one, Variant::Fail), (one, Variant::Kill)]);
     for (scenario, variant) in pairs.into_iter().flatten() {
-        if !label(scenario, variant, 0).starts_with(&only) {
+        if !label(scenario, variant, &Target::Number(0)).starts_with(&only) {
             continue;
         }
         let next = AtomicUsize::new(from);
         let work = || {
             let mut bench = None;
             loop {
-                let number = next.fetch_add(step, Ordering::Relaxed);
-                if sweep.try_one(&mut bench, scenario, variant, number).is_none() {
-                    eprintln!("{} is behind the last call", label(scenario, variant, number));
+                let target = Target::Number(next.fetch_add(step, Ordering::Relaxed));
+                if sweep.try_one(&mut bench, scenario, variant, &target).is_none() {
+                    eprintln!("{} is behind the last call", label(scenario, variant, &target));
                     return bench.into_iter().for_each(Bench::end);
                 }
             }
@@ -270,9 +294,9 @@ fn calls_of_the_scenarios() {
     }
     let mut bench = Bench::new();
     for scenario in Scenario::ALL {
-        let round = bench.round(scenario, Variant::Fail, usize::MAX);
+        let round = bench.round(scenario, Variant::Fail, Target::Number(usize::MAX));
         for (at, point) in round.record.iter().enumerate() {
-            eprintln!("{}:{at} {} {}", scenario.name(), point.role, point.text);
+            eprintln!("{}:{at} {point}", scenario.name());
         }
         assert_eq!(round.result, Ok(()));
     }
