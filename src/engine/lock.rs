@@ -12,7 +12,17 @@ use nix::fcntl::{Flock, FlockArg};
 /// The root belongs to this process while this lives.
 #[derive(Debug)]
 pub struct RootLock {
-    _file: Flock<File>,
+    file: Flock<File>,
+}
+
+impl RootLock {
+    /// Writes down who holds it from now on: a child that inherited it.
+    ///
+    /// # Errors
+    /// The lock's file can't be written.
+    pub fn name_holder(&mut self, holder: &str) -> io::Result<()> {
+        write_holder(&mut self.file, holder)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +69,7 @@ fn try_take(path: &Path, holder: &str) -> Result<RootLock, LockError> {
             if let Err(error) = write_holder(&mut file, holder) {
                 tracing::warn!(%error, path = %path.display(), "the lock's file does not name us");
             }
-            Ok(RootLock { _file: file })
+            Ok(RootLock { file })
         }
         Err((file, Errno::EWOULDBLOCK)) => {
             let mut text = String::new();
@@ -105,7 +115,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("engine.lock");
         let holder = format!("pid {}", std::process::id());
-        let first = take(&path, &holder).unwrap();
+        let mut first = take(&path, "pid 1").unwrap();
+        first.name_holder(&holder).unwrap();
         let error = take(&path, "pid 8").unwrap_err();
         assert!(error.to_string().contains(&holder), "{error}");
         drop(first);

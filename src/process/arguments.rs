@@ -19,6 +19,8 @@ pub struct Options {
     pub(super) socket_on_stdin: bool,
     /// The keeper's word that engines crashed again and again.
     pub(super) after_crashes: bool,
+    /// Pid of the keeper, who started this engine.
+    pub(super) keeper: Option<i32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Start {
     Foreground,
     /// `--auto`: returns when clients can connect; a keeper and the engine go on.
     Detached,
+    /// The keeper of the engine that has this pid, which started it.
+    Keeper(i32),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +45,9 @@ pub enum UsageError {
     LogLevel(InvalidLogLevel),
 }
 
-const FLAGS: [&str; 5] = ["--root", "--run", "--config", "--log-level", "--cgroup"];
+/// The last two are between keeper and engine.
+const FLAGS: [&str; 7] =
+    ["--root", "--run", "--config", "--log-level", "--cgroup", "--keeper", "--keep"];
 
 impl Options {
     /// Reads the words after `engine`. `variable` looks one up in the environment.
@@ -52,7 +58,7 @@ impl Options {
         mut arguments: impl Iterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, UsageError> {
-        let mut given: [Option<OsString>; 5] = Default::default();
+        let mut given: [Option<OsString>; FLAGS.len()] = Default::default();
         let (mut start, mut socket_on_stdin) = (Start::Foreground, false);
         let mut after_crashes = false;
         while let Some(word) = arguments.next() {
@@ -72,7 +78,11 @@ impl Options {
                 given[place] = Some(value);
             }
         }
-        let [root, run, config, level, cgroup] = given;
+        let [root, run, config, level, cgroup, keeper, keep] = given;
+        let keeper = keeper.map(|word| pid("--keeper", &word)).transpose()?;
+        if let Some(word) = keep {
+            start = Start::Keeper(pid("--keep", &word)?);
+        }
         let log_level = level
             .map(|level| LogLevel::try_from(level.to_string_lossy().into_owned()))
             .transpose()
@@ -91,6 +101,7 @@ impl Options {
             log_level,
             socket_on_stdin,
             after_crashes,
+            keeper,
         })
     }
 
@@ -98,8 +109,24 @@ impl Options {
         if self.config_named { Named::ByUser } else { Named::ByDefault }
     }
 
-    /// The arguments of an engine that a keeper starts with these options.
-    pub(super) fn of_engine(&self) -> Vec<OsString> {
+    /// The arguments of an engine that the keeper `keeper` starts with these options.
+    pub(super) fn of_engine(&self, keeper: u32) -> Vec<OsString> {
+        let mut words = self.words();
+        words.extend(["--keeper".into(), keeper.to_string().into()]);
+        words
+    }
+
+    /// The arguments of another keeper that the engine `engine`, which has these options, starts for itself.
+    pub(super) fn of_keeper(&self, engine: u32) -> Vec<OsString> {
+        let mut words = self.words();
+        words.extend(["--keep".into(), engine.to_string().into()]);
+        if self.after_crashes {
+            words.push("--after-crashes".into());
+        }
+        words
+    }
+
+    fn words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["engine".into(), "--socket-on-stdin".into()];
         words.extend(["--root".into(), self.paths.root().into()]);
         words.extend(["--run".into(), self.paths.run().into()]);
@@ -124,6 +151,10 @@ fn valued(word: &OsStr) -> Option<(usize, Option<OsString>)> {
         None => (text, None),
     };
     FLAGS.iter().position(|flag| *flag == name).map(|place| (place, value))
+}
+
+fn pid(flag: &'static str, word: &OsStr) -> Result<i32, UsageError> {
+    word.to_str().and_then(|word| word.parse().ok()).ok_or(UsageError::NoValue(flag))
 }
 
 /// Against the current folder, which a detached engine leaves. A folder that is gone leaves the path as it is.
@@ -156,18 +187,23 @@ mod tests {
         let words =
             ["--root", "/r", "--config=/c", "--log-level", "debug", "--cgroup=/x.scope", "--auto"];
         let options = parse(&words).unwrap();
-        let words = options.of_engine();
+        let words = options.of_engine(7);
         let again = Options::parse(words.into_iter().skip(1), |_| None).unwrap();
-        assert_eq!(again.paths, options.paths);
-        assert_eq!((again.config, again.config_named), (options.config, true));
+        assert_eq!((&again.paths, again.keeper), (&options.paths, Some(7)));
+        assert_eq!((&again.config, again.config_named), (&options.config, true));
         assert_eq!(again.log_level, Some(LogLevel::debug()));
         assert!(again.socket_on_stdin && again.start == Start::Foreground);
+        let engine = Options { after_crashes: true, ..again };
+        let keeper = engine.of_keeper(8).into_iter().skip(1);
+        let keeper = Options::parse(keeper, |_| None).unwrap();
+        assert_eq!(keeper, Options { start: Start::Keeper(8), keeper: None, ..engine });
     }
 
     #[test]
     fn what_is_unknown_or_incomplete_is_refused() {
         assert_eq!(parse(&["--rot", "/r"]), Err(UsageError::Unknown("--rot".into())));
         assert_eq!(parse(&["--run"]), Err(UsageError::NoValue("--run")));
+        assert_eq!(parse(&["--keep", "it"]), Err(UsageError::NoValue("--keep")));
         assert!(matches!(parse(&["--log-level", "loud"]), Err(UsageError::LogLevel(_))));
     }
 }

@@ -1,6 +1,7 @@
 //! The engine's own process: sockets, runtime, engine, API, and its end.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -10,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::crashes::Starts;
+use super::keeper_watch::KeeperWatch;
 use super::listen::{self, Bound, DockerLink, OwnSocket, Passed};
 use super::{Options, ProcessError, logging, rebind, sd_notify, sys};
 use crate::api::server::{self, Listener};
@@ -34,6 +36,7 @@ pub(super) fn run(options: &Options) -> Result<(), ProcessError> {
     raise_open_files();
     // Bound before all else: clients queue while the engine looks at what runs.
     let sockets = Sockets::open(options, &config)?;
+    let last_word = sockets.keeper.as_ref().map(KeeperWatch::last_word).unwrap_or_default();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
@@ -43,6 +46,7 @@ pub(super) fn run(options: &Options) -> Result<(), ProcessError> {
         .map_err(ProcessError::io("start the engine's threads"))?
         .block_on(serve(options, config, sockets))?;
     // A clean end.
+    last_word.say();
     drop(starts);
     Ok(())
 }
@@ -67,13 +71,23 @@ fn note_start(options: &Options) -> Result<(Option<Starts>, bool), ProcessError>
 struct Sockets {
     bound: Vec<Bound>,
     own: Option<OwnSocket>,
+    /// Of an engine that has a keeper.
+    keeper: Option<KeeperWatch>,
 }
 
 impl Sockets {
     fn open(options: &Options, config: &Config) -> Result<Self, ProcessError> {
         let group = config.socket_group.as_deref();
         let mut bound = listen::bind_configured(&config.listen, group)?;
-        let passed = if options.socket_on_stdin { socket_of_stdin()? } else { passed_sockets() };
+        let mut keeper = None;
+        let passed = if options.socket_on_stdin {
+            let socket = socket_of_stdin()?;
+            let copy = socket.try_clone().map_err(ProcessError::io("copy the socket"))?;
+            keeper = Some(KeeperWatch::new(options, copy)?);
+            vec![Passed { socket, name: "standard input".to_owned() }]
+        } else {
+            passed_sockets()
+        };
         let own = if passed.is_empty() {
             let own = OwnSocket::bind(&options.paths, group)?;
             let copy = own.listener.try_clone();
@@ -83,18 +97,18 @@ impl Sockets {
             bound.extend(listen::passed(passed)?);
             None
         };
-        Ok(Self { bound, own })
+        Ok(Self { bound, own, keeper })
     }
 }
 
 /// Takes the keeper's socket, and leaves standard input empty.
-fn socket_of_stdin() -> Result<Vec<Passed>, ProcessError> {
+fn socket_of_stdin() -> Result<OwnedFd, ProcessError> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
         .map_err(|errno| ProcessError::io("take the socket of the keeper")(errno.into()))?;
     let null = File::open("/dev/null").map_err(ProcessError::io("open /dev/null"))?;
     rustix::stdio::dup2_stdin(&null)
         .map_err(|errno| ProcessError::io("empty standard input")(errno.into()))?;
-    Ok(vec![Passed { socket, name: "standard input".to_owned() }])
+    Ok(socket)
 }
 
 /// Takes what systemd passed to this very process, each with its name: sd_listen_fds(3).
@@ -118,6 +132,9 @@ async fn serve(options: &Options, config: Config, sockets: Sockets) -> Result<()
     let shutdown = CancellationToken::new();
     // From here on the signals are ours; one that comes while the engine opens is served right after.
     let asked = Signals::listen()?;
+    if let Some(keeper) = sockets.keeper {
+        keeper.start(shutdown.clone());
+    }
     let listeners = sockets
         .bound
         .into_iter()

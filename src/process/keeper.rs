@@ -1,19 +1,22 @@
 //! The keeper of an engine that no service manager watches: binds the socket, starts the engine with it, and starts
-//! it again when it crashes, so that clients queue instead of being refused.
+//! it again when it crashes, so that clients queue instead of being refused. One that was killed is replaced by the
+//! engine itself: see `keeper_watch`.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::{Pid, setsid};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use nix::sys::signal::SigSet;
+use nix::unistd::setsid;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::crashes::{CRASHES, Crashes};
+use super::kept::{End, Kept};
 use super::listen::{ListenError, OwnSocket};
 use super::sys::{self, Fork};
 use super::{Options, ProcessError, cgroup};
@@ -35,7 +38,7 @@ pub(super) fn start(options: &Options) -> Result<(), ProcessError> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let config = config::load(&options.config, options.named())?;
     let program = std::env::current_exe().map_err(ProcessError::io("find our own binary"))?;
-    let socket = match OwnSocket::bind(&options.paths, config.socket_group.as_deref()) {
+    let mut socket = match OwnSocket::bind(&options.paths, config.socket_group.as_deref()) {
         Ok(socket) => socket,
         // Somebody else was faster: there is an engine, which is what was asked for.
         Err(ListenError::Lock(LockError::Held { .. })) => return Ok(()),
@@ -50,10 +53,28 @@ pub(super) fn start(options: &Options) -> Result<(), ProcessError> {
         Fork::Child => {
             let log = options.paths.run().join("engine.log");
             leave(&log, &program)?;
+            socket.is_mine().map_err(ProcessError::io("sign the lock of the socket"))?;
             let options = at_home(options, &log);
-            keep(&options, &program, &socket, &log)
+            Keeper { options, program, socket, log }.keep(None)
         }
     }
+}
+
+/// Keeps the engine `engine`, our parent, whose first keeper was killed. Its socket is our standard input, and its last
+/// word comes by our standard output. Returns when the last engine has ended.
+pub(super) fn adopt(options: &Options, engine: i32) -> Result<(), ProcessError> {
+    let program = std::env::current_exe().map_err(ProcessError::io("find our own binary"))?;
+    let take = |fd: std::os::fd::BorrowedFd<'_>| {
+        rustix::io::fcntl_dupfd_cloexec(fd, 3)
+            .map_err(|errno| ProcessError::io("take what the engine passed on")(errno.into()))
+    };
+    let listener = take(rustix::stdio::stdin())?;
+    let kept = Kept::parent(engine, take(rustix::stdio::stdout())?);
+    let log = options.paths.run().join("engine.log");
+    leave(&log, &program)?;
+    let socket = OwnSocket::adopt(&options.paths, listener.into())?;
+    let options = options.clone();
+    Keeper { options, program, socket, log }.keep(Some(kept))
 }
 
 /// Sheds what the caller's session gave us.
@@ -127,81 +148,77 @@ fn open_log(path: &Path) -> Result<File, ProcessError> {
     OpenOptions::new().create(true).append(true).open(path).map_err(ProcessError::io(doing))
 }
 
-/// Starts the engine again and again, until it ends by itself or crashes too often.
-fn keep(
-    options: &Options,
-    program: &Path,
-    socket: &OwnSocket,
-    log: &Path,
-) -> Result<(), ProcessError> {
-    let mut signals =
-        Signals::new([SIGCHLD, SIGTERM, SIGINT]).map_err(ProcessError::io("listen to signals"))?;
-    let mut crashes = Crashes::default();
-    // Its loops act no more: whatever crashed it may have been one of them.
-    let mut cautious = false;
-    loop {
-        let listener = socket
-            .listener
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(ProcessError::io("copy the socket"))?;
-        let mut engine = start_engine(options, program, listener, cautious)?;
-        let status = wait(&mut engine, &mut signals)?;
-        if status.success() {
-            return Ok(());
+/// What a keeper has.
+#[derive(Debug)]
+struct Keeper {
+    options: Options,
+    program: PathBuf,
+    socket: OwnSocket,
+    log: PathBuf,
+}
+
+impl Keeper {
+    /// Starts the engine again and again, until it ends by itself or crashes too often. `first` runs already.
+    fn keep(&self, first: Option<Kept>) -> Result<(), ProcessError> {
+        let asked = asked().map_err(ProcessError::io("listen to signals"))?;
+        let mut crashes = Crashes::default();
+        // Its loops act no more: whatever crashed it may have been one of them.
+        let mut cautious = self.options.after_crashes;
+        let mut running = first;
+        loop {
+            let mut engine = match running.take() {
+                Some(engine) => engine,
+                None => self.start_engine(cautious)?,
+            };
+            let end = engine.wait(&asked).map_err(ProcessError::io("wait for the engine"))?;
+            let End::Crash(how) = end else { return Ok(()) };
+            say(&self.log, &format!("the engine ended with {how}"));
+            if !crashes.are_too_many(SystemTime::now()) {
+                continue;
+            }
+            if cautious {
+                let error = ProcessError::Crashes { times: CRASHES, log: self.log.clone() };
+                say(&self.log, &format!("{error}; giving up"));
+                return Err(error);
+            }
+            say(
+                &self.log,
+                "it crashes again and again; the next one keeps no stack until the next `up`",
+            );
+            (cautious, crashes) = (true, Crashes::default());
         }
-        say(log, &format!("the engine ended with {status}"));
-        if !crashes.are_too_many(SystemTime::now()) {
-            continue;
-        }
+    }
+
+    /// Executes by path, so that an upgraded binary takes effect.
+    fn start_engine(&self, cautious: bool) -> Result<Kept, ProcessError> {
+        let listener = self.socket.listener.as_fd().try_clone_to_owned();
+        let listener = listener.map_err(ProcessError::io("copy the socket"))?;
+        let mut command = Command::new(&self.program);
+        command.args(self.options.of_engine(std::process::id()));
         if cautious {
-            let error = ProcessError::Crashes { times: CRASHES, log: log.to_owned() };
-            say(log, &format!("{error}; giving up"));
-            return Err(error);
+            command.arg("--after-crashes");
         }
-        say(log, "it crashes again and again; the next one keeps no stack until the next `up`");
-        (cautious, crashes) = (true, Crashes::default());
-    }
-}
-
-/// Executes by path, so that an upgraded binary takes effect.
-fn start_engine(
-    options: &Options,
-    program: &Path,
-    listener: OwnedFd,
-    cautious: bool,
-) -> Result<Child, ProcessError> {
-    let mut command = Command::new(program);
-    command.args(options.of_engine());
-    if cautious {
-        command.arg("--after-crashes");
-    }
-    command.env_clear().env("PATH", SEARCH_PATH).env("HOME", "/root");
-    for name in KEPT_VARIABLES {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    command
-        .stdin(Stdio::from(listener))
-        .spawn()
-        .map_err(ProcessError::io(format!("execute {}", program.display())))
-}
-
-/// Waits for the engine's end; what asks us to end asks it.
-fn wait(engine: &mut Child, signals: &mut Signals) -> Result<ExitStatus, ProcessError> {
-    let pid = Pid::from_raw(engine.id().cast_signed());
-    loop {
-        if let Some(status) = engine.try_wait().map_err(ProcessError::io("wait for the engine"))? {
-            return Ok(status);
-        }
-        for signal in signals.wait() {
-            if signal != SIGCHLD {
-                // It may be gone already, which the next turn sees.
-                let _gone = kill(pid, Signal::SIGTERM);
+        command.env_clear().env("PATH", SEARCH_PATH).env("HOME", "/root");
+        for name in KEPT_VARIABLES {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
             }
         }
+        let child = command
+            .stdin(Stdio::from(listener))
+            .spawn()
+            .map_err(ProcessError::io(format!("execute {}", self.program.display())))?;
+        Kept::child(child).map_err(ProcessError::io("watch the engine"))
     }
+}
+
+/// Returns what has something to read whenever a signal asks us to end.
+fn asked() -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    Ok(read)
 }
 
 /// Writes a line to the log, which is our standard error too.

@@ -45,7 +45,7 @@ pub(super) enum Bound {
 #[derive(Debug)]
 pub(super) struct OwnSocket {
     // Goes first: whoever sees that the listener is closed may take the lock.
-    _lock: RootLock,
+    lock: RootLock,
     pub(super) listener: UnixListener,
     path: PathBuf,
 }
@@ -55,13 +55,31 @@ impl OwnSocket {
     pub(super) fn bind(paths: &Paths, group: Option<&str>) -> Result<Self, ListenError> {
         make_folder(paths.run())?;
         let path = paths.socket();
-        let mut lock_path = path.clone().into_os_string();
-        lock_path.push(".lock");
-        let holder = format!("pid {}", std::process::id());
-        let lock = lock::take(Path::new(&lock_path), &holder)?;
+        let lock = take_lock(&path)?;
         let listener = bind_unix(&path, group)?;
-        Ok(Self { listener, path, _lock: lock })
+        Ok(Self { lock, listener, path })
     }
+
+    /// Takes over the socket of one who was killed; `listener` is a copy of it.
+    pub(super) fn adopt(paths: &Paths, listener: UnixListener) -> Result<Self, ListenError> {
+        let path = paths.socket();
+        Ok(Self { lock: take_lock(&path)?, listener, path })
+    }
+
+    /// Says that it is the calling process's: after a fork.
+    pub(super) fn is_mine(&mut self) -> io::Result<()> {
+        self.lock.name_holder(&holder())
+    }
+}
+
+fn take_lock(socket: &Path) -> Result<RootLock, LockError> {
+    let mut path = socket.to_owned().into_os_string();
+    path.push(".lock");
+    lock::take(Path::new(&path), &holder())
+}
+
+fn holder() -> String {
+    format!("pid {}", std::process::id())
 }
 
 impl Drop for OwnSocket {

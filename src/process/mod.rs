@@ -1,13 +1,16 @@
 //! `bargee engine`: the process that puts engine and API together, and the keeper that restarts it.
 //!
 //! Whoever binds the socket holds `bargee.sock.lock` as long as it lives: the keeper, or an engine that was started
-//! by itself. Under systemd the socket comes with the process and nobody binds, and systemd restarts us.
+//! by itself. An engine whose keeper was killed makes itself another one. Under systemd the socket comes with the
+//! process and nobody binds, and systemd restarts us.
 
 mod arguments;
 mod cgroup;
 mod crashes;
 mod engine;
 mod keeper;
+mod keeper_watch;
+mod kept;
 mod listen;
 mod logging;
 mod rebind;
@@ -55,6 +58,7 @@ pub fn run(options: &Options) -> Result<(), ProcessError> {
     match options.start {
         Start::Detached => keeper::start(options),
         Start::Foreground => engine::run(options),
+        Start::Keeper(engine) => keeper::adopt(options, engine),
     }
 }
 

@@ -221,6 +221,49 @@ fn a_keeper_brings_a_killed_engine_back_while_containers_run_on() {
     until_nothing_is_left(kept.host.0.folder());
 }
 
+/// The keeper whose name is in the socket's lock, if it lives.
+pub(crate) fn keeper_of(engine: &Engine) -> Option<i64> {
+    let holder = std::fs::read_to_string(engine.run().join("bargee.sock.lock")).ok()?;
+    let pid = holder.strip_prefix("pid ")?.trim().parse().ok()?;
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    line.contains(engine.folder().to_str()?).then_some(pid)
+}
+
+#[test]
+fn an_engine_whose_keeper_is_killed_has_another_one_before_its_next_crash() {
+    if !possible() {
+        return;
+    }
+    let kept = Kept::start();
+    let port = free_port();
+    kept.host.up(&site(port));
+    let web_init = init_of(&kept.host.0, &kept.host.id("web"));
+    let first = parent_of(kept.engine());
+    assert_eq!(keeper_of(&kept.host.0), Some(first));
+    let mut keeper = first;
+    for _ in 0..3 {
+        let engine = kept.engine();
+        signal(keeper, Signal::KILL);
+        let next = wait_for(PATIENCE, || keeper_of(&kept.host.0).filter(|pid| *pid != keeper));
+        keeper = next.unwrap_or_else(|| panic!("nobody keeps it\n{}", kept.host.0.log()));
+        assert_eq!(kept.engine(), engine, "the engine was touched");
+        signal(engine, Signal::KILL);
+        // No command asks for it.
+        let next = kept.engine();
+        assert_ne!(next, engine);
+        assert_eq!(parent_of(next), keeper);
+    }
+    assert_eq!(init_of(&kept.host.0, &kept.host.id("web")), web_init, "the container was touched");
+    // What ends cleanly is not brought back, by whichever keeper.
+    signal(keeper, Signal::KILL);
+    let last = wait_for(PATIENCE, || keeper_of(&kept.host.0).filter(|pid| *pid != keeper));
+    assert!(last.is_some());
+    kept.command(&["engine", "restart"]);
+    kept.host.down("shop");
+    kept.command(&["system", "shutdown"]);
+    until_nothing_is_left(kept.host.0.folder());
+}
+
 #[test]
 fn an_engine_that_crashes_again_and_again_keeps_its_api_and_freezes_its_stacks() {
     if !possible() {
