@@ -3,6 +3,7 @@
 //! [`Engine`] owns them all; its verbs are spread over `containers/`, `images`, `networks`, `volumes` and
 //! `stacks/`, one idea a file. It is the only writer of the state database.
 
+mod awake;
 mod check;
 pub mod config;
 pub mod containers;

@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use bargee::protocol::ApplyOptions;
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::Signal;
 
 use super::recovery::{Kept, free_port, signal};
@@ -266,37 +268,91 @@ fn a_socket_that_somebody_unlinks_is_bound_again_by_this_engine_and_by_the_next_
     kept.command(&["ps"]);
 }
 
+/// Holds a process in the middle of whatever it does until somebody kills it: nothing in it runs, and SIGCONT is no use.
+fn hang(pid: i64) {
+    let (hung, hangs) = std::sync::mpsc::channel();
+    // Only the thread that holds it may let it go, and it must take its end.
+    std::thread::spawn(move || {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+        ptrace::seize(pid, ptrace::Options::empty()).expect("root may");
+        ptrace::interrupt(pid).expect("it runs");
+        let mut status = waitpid(pid, None);
+        hung.send(()).expect("the test waits");
+        while matches!(status, Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..))) {
+            status = waitpid(pid, None);
+        }
+    });
+    hangs.recv().expect("it hangs");
+}
+
+const ALONE: &str = "
+name: shop
+services:
+  web: {image: busybox, command: [sleep, '100000'], init: true, restart: always, stop_grace_period: 1s}
+";
+
+fn shim_of(host: &Host, id: &str) -> i64 {
+    let file = host.0.run().join("containers").join(id).join("shim.pid");
+    fs::read_to_string(file).expect("it runs").trim().parse().expect("a number")
+}
+
 #[test]
 fn a_shim_that_hangs_keeps_neither_a_removal_nor_the_next_engine_from_their_end() {
     if !possible() {
         return;
     }
     let mut host = Host::start();
-    let text = "
-name: shop
-services:
-  web: {image: busybox, command: [sleep, '100000'], init: true, restart: always, stop_grace_period: 1s}
-";
-    host.up(text);
+    host.up(ALONE);
     let web = host.id("web");
-    let run = host.0.run();
-    let shim = |id: &str| -> i64 {
-        let file = run.join("containers").join(id).join("shim.pid");
-        fs::read_to_string(file).expect("it runs").trim().parse().expect("a number")
-    };
-    let hung = shim(&web);
-    signal(hung, Signal::STOP);
+    let hung = shim_of(&host, &web);
+    hang(hung);
     host.0.kill();
     host.0.launch();
-    wait_for(PATIENCE, || (shim(&web) != hung).then_some(()))
+    wait_for(PATIENCE, || (shim_of(&host, &web) != hung).then_some(()))
         .unwrap_or_else(|| panic!("the container is not started again\n{}", host.0.log()));
     host.until_running("web");
     assert_eq!(host.id("web"), web);
 
-    signal(shim(&web), Signal::STOP);
+    hang(shim_of(&host, &web));
     let start = Instant::now();
     host.remove_container(&web);
     eprintln!("removed {:?} after its shim hung", start.elapsed());
     host.until_replaced("web", &web);
+    host.down("shop");
+}
+
+#[test]
+fn a_shim_or_netd_that_somebody_stopped_is_woken_as_soon_as_it_is_needed() {
+    if !possible() {
+        return;
+    }
+    let mut host = Host::start();
+    host.up(ALONE);
+    let web = host.id("web");
+    let shim = shim_of(&host, &web);
+    let bar = Duration::from_secs(5);
+    // By the next engine, which leaves the container as it is.
+    signal(shim, Signal::STOP);
+    let start = Instant::now();
+    host.0.kill();
+    host.0.launch();
+    eprintln!("the next engine serves after {:?} though a shim was stopped", start.elapsed());
+    host.until_running("web");
+    assert_eq!(shim_of(&host, &web), shim);
+
+    let restart = |stopped: i64| {
+        signal(stopped, Signal::STOP);
+        let start = Instant::now();
+        let output = host.0.bargee(&["restart", "-t", "0", "shop-web-1"]);
+        let took = start.elapsed();
+        assert!(output.status.success(), "{output:?}");
+        eprintln!("restarted in {took:?}");
+        assert!(took < bar, "it took {took:?}");
+    };
+    restart(shim);
+    let record = fs::read_to_string(host.0.run().join("netd/netd.pid")).expect("netd runs");
+    let netd = record.split(' ').next().expect("a pid").parse().expect("a number");
+    restart(netd);
+    assert_eq!(fs::read_to_string(host.0.run().join("netd/netd.pid")).expect("netd runs"), record);
     host.down("shop");
 }

@@ -11,6 +11,7 @@ use super::Handle;
 use super::lifecycle::{By, Running, StopOptions, is_up};
 use super::remove::RemoveOptions;
 use super::shim::{Shim, kill_shim};
+use crate::engine::awake;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::state::Durability;
@@ -88,6 +89,9 @@ impl Engine {
         let run = self.paths.container_run(handle.id());
         if !run.join("shim.sock").exists() {
             return None;
+        }
+        if let Some(runtime) = &handle.row().runtime {
+            awake::wake(runtime.shim_pid, runtime.shim_start_time);
         }
         let follow = self.follower(handle.id());
         match Shim::adopt(&run, self.execs.clone(), follow).await {

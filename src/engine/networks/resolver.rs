@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
 use crate::engine::error::EngineError;
-use crate::engine::sys;
+use crate::engine::{awake, sys};
 use crate::net::netd::{self, AskError, NetdState, Report, Request};
 use crate::runtime::cgroup::Cgroup;
 
@@ -46,7 +47,7 @@ impl Netd {
         netd::write_state(&self.state_file, state).map_err(|error| {
             EngineError::io("hand the names over to netd")(std::io::Error::other(error))
         })?;
-        match netd::ask(&self.state_file, Request::Obey).await {
+        match self.ask_it(Request::Obey).await {
             Ok(report) if report.generation == state.generation => return Ok(report),
             Ok(_) | Err(AskError::Silent { .. } | AskError::Unreadable { .. }) => self.kill(),
             Err(AskError::Absent { .. }) => {}
@@ -56,13 +57,27 @@ impl Netd {
 
     /// Asks netd something; `None` when it is not there or doesn't know the answer.
     pub(super) async fn ask(&self, request: Request) -> Option<Report> {
-        netd::ask(&self.state_file, request).await.ok()
+        self.ask_it(request).await.ok()
+    }
+
+    /// One that somebody stopped is woken, as it holds every start up.
+    async fn ask_it(&self, request: Request) -> Result<Report, AskError> {
+        let mut asked = pin!(netd::ask(&self.state_file, request));
+        match tokio::time::timeout(awake::SILENCE, &mut asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                if let Some((pid, started)) = self.recorded() {
+                    awake::wake(pid.cast_signed(), started);
+                }
+                asked.await
+            }
+        }
     }
 
     /// Ends netd, if there is one.
     pub(super) async fn end(&self) {
         // One that is gone or hangs holds no container up; the next start replaces it.
-        drop(netd::ask(&self.state_file, Request::End).await);
+        drop(self.ask_it(Request::End).await);
     }
 
     async fn start(
@@ -126,10 +141,15 @@ impl Netd {
 
     /// Returns the pid of the recorded netd while it lives: a pid alone may be somebody else's by now.
     pub(super) fn pid(&self) -> Option<u32> {
+        let (pid, started) = self.recorded()?;
+        (start_time(pid) == Some(started)).then_some(pid)
+    }
+
+    /// The pid and the start time of the netd that was started last.
+    fn recorded(&self) -> Option<(u32, u64)> {
         let record = fs::read_to_string(self.pid_file()).ok()?;
         let (pid, started) = record.trim().split_once(' ')?;
-        let (pid, started) = (pid.parse().ok()?, started.parse::<u64>().ok()?);
-        (start_time(pid) == Some(started)).then_some(pid)
+        Some((pid.parse().ok()?, started.parse().ok()?))
     }
 
     /// Returns a descriptor that is readable once the present netd ends; `None` when there is none, or somebody has

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::engine::containers::execs::Execs;
-use crate::engine::sys;
+use crate::engine::{awake, sys};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::shim::protocol::{
     Event, Hello, Message, Purpose, Reply, Request, Status, VERSION,
@@ -157,11 +157,18 @@ impl Shim {
 
     /// Sends a request and returns its answer; requests of others may be under way.
     pub(super) async fn ask(&self, request: Request) -> Result<Reply, ShimError> {
-        let (answer, reply) = oneshot::channel();
+        let (answer, mut reply) = oneshot::channel();
         let patience = patience(&request);
         // A closed channel shows itself by the dropped answer.
         let _ = self.requests.send((request, answer));
-        match tokio::time::timeout(patience, reply).await {
+        let answered = match tokio::time::timeout(awake::SILENCE, &mut reply).await {
+            Err(_) => {
+                awake::wake(self.pid, self.start_time);
+                tokio::time::timeout(patience, reply).await
+            }
+            soon => soon,
+        };
+        match answered {
             Ok(Ok(Reply::Failed { message, code })) => Err(ShimError::Refused { message, code }),
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(_)) => Err(ShimError::Gone { because: self.last_words() }),
