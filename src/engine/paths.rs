@@ -109,6 +109,12 @@ impl Paths {
         self.run.join("containers").join(id)
     }
 
+    /// Returns the folder with a file for each container whose cgroup lies elsewhere than below
+    /// [`Paths::cgroup_parent`].
+    pub fn cgroups_elsewhere(&self) -> PathBuf {
+        self.run.join("cgroups")
+    }
+
     pub fn sandbox(&self, id: &str) -> PathBuf {
         self.run.join("netns").join(id)
     }

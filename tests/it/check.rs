@@ -225,3 +225,52 @@ fn a_running_container_is_clean_and_what_it_lost_is_missing() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(findings(&engine), Vec::<String>::new(), "{}", engine.log());
 }
+
+#[test]
+fn a_cgroup_that_a_user_placed_is_a_leak_once_its_container_is_gone() {
+    if !possible() {
+        return;
+    }
+    let mut engine = Engine::start();
+    engine.load_busybox("busybox");
+    let paths = Paths::new(engine.root(), engine.run());
+    let place = format!("/placed-{}", paths.id());
+    let body = serde_json::json!({
+        "Image": "busybox", "Cmd": ["sleep", "1000"],
+        "HostConfig": { "Init": true, "CgroupParent": place },
+    });
+    let answer = engine.client().post("/containers/create?name=one", &body).expect("an answer");
+    let id = answer.json()["Id"].as_str().expect("it is created").to_owned();
+    let note = engine.run().join("cgroups").join(&id);
+    let ask = |method: &str, path: &str| {
+        let answer = engine.client().send(method, path, &[], b"").expect("an answer");
+        assert_eq!(answer.status, 204, "{path}: {}", answer.text());
+    };
+    ask("POST", "/containers/one/start");
+    assert!(note.exists());
+    let folders: Vec<PathBuf> = hierarchies()
+        .into_iter()
+        .map(|top| top.join(place.trim_start_matches('/')).join(&id))
+        .filter(|folder| folder.exists())
+        .collect();
+    assert!(!folders.is_empty(), "it is not placed");
+    assert_eq!(findings(&engine), Vec::<String>::new());
+    ask("POST", "/containers/one/stop?t=0");
+    assert!(wait_for(PATIENCE, || findings(&engine).is_empty().then_some(())).is_some());
+
+    // As a crash between two steps leaves it.
+    let kept = fs::read(&note).expect("a note");
+    ask("DELETE", "/containers/one");
+    assert!(!note.exists());
+    fs::write(&note, kept).expect("the folder is there");
+    folders.iter().for_each(|folder| fs::create_dir_all(folder).expect("root may"));
+    let leak = format!("leak cgroup {place}/{id}");
+    assert_eq!(findings(&engine), [leak]);
+    engine.kill();
+    engine.launch();
+    assert_eq!(findings(&engine), Vec::<String>::new(), "{}", engine.log());
+    assert!(!note.exists() && !folders.iter().any(|folder| folder.exists()));
+    for folder in folders {
+        fs::remove_dir(folder.parent().expect("a parent")).expect("nothing else is in it");
+    }
+}

@@ -189,7 +189,7 @@ impl Engine {
         match removed.await {
             Ok(Ok(())) => {
                 self.leave_cgroups();
-                Ok(())
+                self.forget_cgroup(path.rsplit('/').next().unwrap_or_default())
             }
             Ok(Err(error)) => Err(EngineError::io(doing)(std::io::Error::other(error))),
             Err(error) => Err(EngineError::io(doing)(std::io::Error::other(error))),

@@ -93,8 +93,17 @@ impl Engine {
                 found.insert(thing.clone());
             }
         }
-        if cgroup::Cgroup::open(&self.machine.cgroups, &parent).is_ok() {
+        let is_there = |path: &str| cgroup::Cgroup::open(&self.machine.cgroups, path).is_ok();
+        if is_there(&parent) {
             found.insert(Thing::Cgroup(parent));
+        }
+        for (container, path) in self.cgroups_elsewhere() {
+            // Its name is the container's id: nobody else's.
+            if path.ends_with(&format!("/{container}")) && is_there(&path) {
+                found.insert(Thing::Cgroup(path));
+            } else if self.handle(&container).is_none() {
+                found.insert(Thing::File(self.paths.cgroups_elsewhere().join(container)));
+            }
         }
     }
 

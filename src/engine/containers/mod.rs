@@ -6,6 +6,7 @@
 mod announce;
 pub mod attach;
 mod bundle;
+mod cgroups;
 mod copy_up;
 pub mod create;
 mod devices;

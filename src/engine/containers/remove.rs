@@ -82,6 +82,11 @@ impl Engine {
         })?;
         self.announce(&row, "destroy", &[]);
         self.forget_handle(handle);
+        if self.cgroup(&row).is_some() {
+            self.leaks.collect_soon();
+        } else {
+            self.forget_cgroup(&row.id)?;
+        }
         self.leave_cgroups();
         if options.volumes {
             self.remove_anonymous_volumes(&row).await?;

@@ -72,6 +72,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.prepare_start(handle).await?;
         self.write_bundle(handle)?;
+        self.note_cgroup(&handle.row())?;
         let shim = self.ensure_shim(handle).await?;
         self.open_resolver(handle).await?;
         // An exit that follows at once is told after the start.
