@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bargee::engine::paths::Paths;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::recovery::{Kept, free_port, parent_of};
+use super::recovery::{Kept, free_port, keeper_of};
 use super::support::engine::{possible, wait_for};
 use super::support::http::Client;
 
@@ -58,6 +58,7 @@ impl Random {
 enum Fault {
     Engine,
     Keeper,
+    EngineAndKeeper,
     Netd,
     Shim,
     Init,
@@ -76,9 +77,10 @@ enum Fault {
     Remove,
 }
 
-const FAULTS: [Fault; 18] = [
+const FAULTS: [Fault; 19] = [
     Fault::Engine,
     Fault::Keeper,
+    Fault::EngineAndKeeper,
     Fault::Netd,
     Fault::Shim,
     Fault::Init,
@@ -259,10 +261,16 @@ impl Chaos {
             .filter(|pid| parent_is_known(*pid, "__netd"))
     }
 
-    /// Returns the engine's pid, once one answers.
+    /// Returns the engine's pid, once there is one. It may be stopped.
     fn engine(&self) -> i64 {
-        let pid = wait_for(WORST, || self.ask("/bargee/v1/version")?.json()["pid"].as_i64());
-        pid.unwrap_or_else(|| panic!("no engine answers\n{}", self.last_words()))
+        let pid = wait_for(WORST, || self.running_engine());
+        pid.unwrap_or_else(|| panic!("no engine runs\n{}", self.last_words()))
+    }
+
+    /// One that opens its root has not written its pid yet.
+    fn running_engine(&self) -> Option<i64> {
+        let pid = number_in(self.kept.host.0.run().join("engine.pid"))?;
+        parent_is_known(pid, "--socket-on-stdin").then_some(pid)
     }
 
     /// Networks' and endpoints' devices of this root.
@@ -276,53 +284,94 @@ impl Chaos {
         names
     }
 
-    /// Kills the engine; its keeper too when that one would begin to be careful.
+    /// Kills the engine, which its keeper brings back. A keeper that would begin to be careful is made a new one of
+    /// before.
     fn kill_engine(&mut self) {
         let engine = self.engine();
-        let keeper = parent_of(engine);
-        if self.keeper != Some(keeper) {
+        let mut keeper = self.kept_by(None);
+        if keeper.is_none() || keeper != self.keeper {
             self.crashes.clear();
-            self.keeper = Some(keeper);
         }
         self.crashes.retain(|at| at.elapsed() < WITHIN);
         if self.crashes.len() >= CRASHES {
-            self.kill_keeper(engine);
-        } else {
-            self.crashes.push_back(Instant::now());
+            let _killed = keeper.map(|pid| signal(pid, Signal::KILL));
+            keeper = self.kept_by(keeper);
+            self.crashes.clear();
         }
-        signal(engine, Signal::KILL);
+        self.keeper = keeper;
+        self.crashes.push_back(Instant::now());
+        self.end_engine(engine);
         self.random.pause(200);
-        if self.keeper.is_none() {
-            // As the next command of a user does.
-            self.spawn(&["engine", "start"], None);
+        if keeper.is_none() {
+            self.start_engine();
         }
     }
 
-    fn kill_keeper(&mut self, engine: i64) {
-        let keeper = parent_of(engine);
-        if parent_is_known(keeper, self.kept.host.0.folder().to_str().expect("a plain path")) {
-            signal(keeper, Signal::KILL);
-        }
-        self.keeper = None;
+    /// Returns once it is gone: what happens next must not take the dying one for an engine.
+    fn end_engine(&self, engine: i64) {
+        signal(engine, Signal::KILL);
+        let ended = wait_for(WORST, || (self.running_engine() != Some(engine)).then_some(()));
+        assert!(ended.is_some(), "the killed engine {engine} does not end");
     }
 
-    fn pause_process(&mut self, pid: Option<i64>) {
-        if let Some(pid) = pid.filter(|pid| signal(*pid, Signal::STOP)) {
+    /// Returns once it is gone, as above.
+    fn end_keeper(&self) {
+        let Some(keeper) = keeper_of(&self.kept.host.0) else { return };
+        signal(keeper, Signal::KILL);
+        let ended =
+            wait_for(WORST, || (keeper_of(&self.kept.host.0) != Some(keeper)).then_some(()));
+        assert!(ended.is_some(), "the killed keeper {keeper} does not end");
+    }
+
+    fn kill_keeper(&mut self) {
+        self.end_keeper();
+        if self.running_engine().is_none() {
+            // Its engine had been killed just before: nobody is left.
+            self.start_engine();
+        }
+    }
+
+    /// Returns the keeper, once there is one that is not `old`. A stopped engine makes none.
+    fn kept_by(&self, old: Option<i64>) -> Option<i64> {
+        wait_for(MEDIAN, || keeper_of(&self.kept.host.0).filter(|keeper| Some(*keeper) != old))
+    }
+
+    /// As the next command of a user does.
+    fn start_engine(&mut self) {
+        self.spawn(&["engine", "start"], None);
+    }
+
+    /// Stops a process, which the end of the fault lets go on.
+    fn stop_process(&mut self, pid: Option<i64>) -> Option<i64> {
+        pid.filter(|pid| signal(*pid, Signal::STOP))
+    }
+
+    /// What happens at once.
+    fn commit_all(&mut self, faults: &[Fault], round: u64) {
+        let mut stopped = Vec::new();
+        for fault in faults {
+            stopped.extend(self.commit(*fault, round));
+        }
+        if !stopped.is_empty() {
             self.random.pause(600);
+        }
+        for pid in stopped {
             signal(pid, Signal::CONT);
         }
     }
 
-    fn commit(&mut self, fault: Fault, round: u64) {
+    /// Returns a process that is stopped by it.
+    fn commit(&mut self, fault: Fault, round: u64) -> Option<i64> {
         let number = self.random.below(self.stacks.len());
         match fault {
             Fault::Engine => self.kill_engine(),
-            Fault::Keeper => {
+            Fault::Keeper => self.kill_keeper(),
+            Fault::EngineAndKeeper => {
                 let engine = self.engine();
-                self.kill_keeper(engine);
-                signal(engine, Signal::KILL);
+                self.end_keeper();
+                self.end_engine(engine);
                 self.random.pause(100);
-                self.spawn(&["engine", "start"], None);
+                self.start_engine();
             }
             Fault::Netd => drop(self.netd().map(|pid| signal(pid, Signal::KILL))),
             Fault::Shim => {
@@ -372,15 +421,15 @@ impl Chaos {
             }
             Fault::PauseEngine => {
                 let engine = self.engine();
-                self.pause_process(Some(engine));
+                return self.stop_process(Some(engine));
             }
             Fault::PauseShim => {
                 let shim = self.some_container().and_then(|id| self.shim(&id));
-                self.pause_process(shim);
+                return self.stop_process(shim);
             }
             Fault::PauseNetd => {
                 let netd = self.netd();
-                self.pause_process(netd);
+                return self.stop_process(netd);
             }
             Fault::RestartStorm => {
                 let name = self.stacks[number].name;
@@ -393,6 +442,7 @@ impl Chaos {
                 self.spawn(&["rm", "-f", &format!("{name}-web-1")], None);
             }
         }
+        None
     }
 
     fn remove_link(&mut self, kind: char) {
@@ -414,10 +464,13 @@ impl Chaos {
         let mut done = Vec::new();
         for _ in 0..count {
             self.random.pause(300);
-            let fault = *self.random.pick(&FAULTS).expect("there are some");
-            eprintln!("    {fault:?}");
-            self.commit(fault, round);
-            done.push(fault);
+            // Every third time two at once.
+            let at_once = 1 + usize::from(self.random.below(3) == 0);
+            let pick = |_| *self.random.pick(&FAULTS).expect("there are some");
+            let faults: Vec<Fault> = (0..at_once).map(pick).collect();
+            eprintln!("    {faults:?}");
+            self.commit_all(&faults, round);
+            done.extend(faults);
         }
         let start = Instant::now();
         let mut unwell = String::new();

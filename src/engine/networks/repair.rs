@@ -1,5 +1,11 @@
 //! Repairs what somebody took away from networks while containers run, as rtnetlink tells it: bridges at once and in
 //! place, a container's link under the container's own lock, as its verbs make and remove it.
+//!
+//! Two things are left alone. Inside the network of a container that has NET_ADMIN its links' addresses and routes are
+//! its own business: a VPN's client moves both, and a repair would fight it. And packet rules inside of any container,
+//! among them those that lead 127.0.0.11:53 to our resolver, are not watched: only NET_ADMIN, or root outside, can change
+//! them, docker's are as frail, and each watch would be a netlink socket more whose end waits for an RCU grace period.
+//! The container's next start makes them anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
