@@ -587,3 +587,20 @@ fn a_half_made_stack_is_finished_after_a_crash_at_any_moment() {
         host.down("shop");
     }
 }
+
+#[test]
+fn a_test_that_panics_leaves_nothing_of_its_engine() {
+    if !possible() {
+        return;
+    }
+    let mut folder = None;
+    let test = std::panic::AssertUnwindSafe(|| {
+        let mut host = Host::start();
+        host.up(&site(free_port()));
+        folder = Some(host.0.folder().to_owned());
+        host.0.kill();
+        panic!("as a failed assertion does");
+    });
+    assert!(std::panic::catch_unwind(test).is_err());
+    until_nothing_is_left(&folder.expect("it came so far"));
+}

@@ -237,6 +237,10 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.end();
+        // Of a test that succeeds, what is left must be seen.
+        if std::thread::panicking() {
+            super::remains::end_all(self.folder());
+        }
         self.unmount_all();
     }
 }

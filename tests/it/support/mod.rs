@@ -6,6 +6,7 @@ pub mod folder;
 pub mod http;
 pub mod image;
 pub mod neighbour;
+pub mod remains;
 pub mod screen;
 pub mod stack;
 pub mod terminal;
