@@ -154,7 +154,8 @@ fn valued(word: &OsStr) -> Option<(usize, Option<OsString>)> {
 }
 
 fn pid(flag: &'static str, word: &OsStr) -> Result<i32, UsageError> {
-    word.to_str().and_then(|word| word.parse().ok()).ok_or(UsageError::NoValue(flag))
+    let pid = word.to_str().and_then(|word| word.parse().ok()).filter(|pid| *pid > 0);
+    pid.ok_or(UsageError::NoValue(flag))
 }
 
 /// Against the current folder, which a detached engine leaves. A folder that is gone leaves the path as it is.

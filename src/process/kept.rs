@@ -125,7 +125,7 @@ mod tests {
         let (_ours, asked) = UnixStream::pair().unwrap();
         for (said, clean) in [(LAST_WORD, true), (b"", false)] {
             let (read, write) = std::io::pipe().unwrap();
-            let mut kept = Kept::parent(-1, read.into());
+            let mut kept = Kept::parent(0, read.into());
             { write }.write_all(said).unwrap();
             assert_eq!(matches!(kept.wait(&asked).unwrap(), End::Clean), clean);
         }
