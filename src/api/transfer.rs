@@ -6,6 +6,8 @@ use axum::body::{Body, Bytes};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
+use crate::engine::background;
+
 /// Pieces that may wait for the other side.
 const PIECES: usize = 8;
 /// Bytes that are sent at once.
@@ -59,7 +61,8 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     let (sender, pieces) = mpsc::channel::<io::Result<Bytes>>(PIECES);
-    tokio::task::spawn_blocking(move || {
+    let failed = sender.clone();
+    let started = background::start(move || {
         let mut output = io::BufWriter::with_capacity(PIECE, Pieces(sender.clone()));
         let result = write(&mut output).map_err(io::Error::other).and_then(|()| output.flush());
         if let Err(error) = result {
@@ -68,6 +71,11 @@ where
             let _ = sender.blocking_send(Err(error));
         }
     });
+    if let Err(error) = started {
+        tracing::warn!(error = error.full(), "an archive is cut off");
+        // The channel is empty yet.
+        let _ = failed.try_send(Err(io::Error::other(error)));
+    }
     Body::from_stream(super::answer::receiver(pieces))
 }
 

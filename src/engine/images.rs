@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub(crate) use known::{Images, Known};
 pub use usage::LayerUsage;
 
+use crate::engine::background;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::state::images::{self as tags, Tag};
@@ -182,9 +183,7 @@ impl Engine {
         let wanted = parse(reference)?;
         if is_hello(&wanted) {
             let engine = Arc::clone(self);
-            return tokio::task::spawn_blocking(move || engine.make_hello().map(drop))
-                .await
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            return background::run(move || engine.make_hello().map(drop)).await?;
         }
         let message = format!(
             "cannot pull {}: {NO_REGISTRY}; load an archive with `bargee load -i FILE` \

@@ -17,6 +17,8 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::Deserialize;
 
+use crate::engine::error::EngineError;
+
 /// Longest line of a log file that is read; the shim cuts a program's lines at 16 KiB.
 const MAX_LINE: u64 = 1 << 20;
 
@@ -71,6 +73,8 @@ pub enum LogError {
     Read { path: PathBuf, source: io::Error },
     #[error("cannot watch the folder {}", folder.display())]
     Watch { folder: PathBuf, source: Errno },
+    #[error("cannot read the log in the background")]
+    Background(#[source] Box<EngineError>),
 }
 
 /// A place in a container's log, moving forward.

@@ -4,6 +4,7 @@
 //! `stacks/`, one idea a file. It is the only writer of the state database.
 
 mod awake;
+pub(crate) mod background;
 mod check;
 pub mod config;
 pub mod containers;

@@ -177,10 +177,8 @@ async fn feed_watchdog(engine: Weak<Engine>, often: Duration) {
     loop {
         clock.tick().await;
         let Some(engine) = engine.upgrade() else { return };
-        let answers = tokio::task::spawn_blocking(move || engine.wait_for_database()).await;
-        if answers.is_ok() {
-            sd_notify::tell("WATCHDOG=1");
-        }
+        tokio::task::block_in_place(|| engine.wait_for_database());
+        sd_notify::tell("WATCHDOG=1");
     }
 }
 

@@ -19,6 +19,7 @@ use crate::api::error::ApiError;
 use crate::api::query::Parameters;
 use crate::api::wire::image as wire;
 use crate::engine::Engine;
+use crate::engine::background;
 use crate::engine::images::{ImageView, RemovedImage};
 
 pub(super) fn routes() -> Router<Arc<Engine>> {
@@ -127,8 +128,7 @@ fn failed(message: &str) -> Response {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, crate::engine::EngineError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?)
+    Ok(background::run(work).await??)
 }
 
 /// Joins what docker's clients send apart; a tag may be a digest.

@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::Notify;
 
 use super::things::Thing;
+use crate::engine::background;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::state::containers::Phase;
@@ -180,7 +181,7 @@ impl Engine {
             return Ok(());
         }
         let Ok(cgroup) = Cgroup::open(&self.machine.cgroups, path) else { return Ok(()) };
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = background::run(move || {
             cgroup.kill()?;
             // Tasks that version 1 froze die only once they are thawed.
             cgroup.thaw()?;
@@ -192,7 +193,7 @@ impl Engine {
                 self.forget_cgroup(path.rsplit('/').next().unwrap_or_default())
             }
             Ok(Err(error)) => Err(EngineError::io(doing)(std::io::Error::other(error))),
-            Err(error) => Err(EngineError::io(doing)(std::io::Error::other(error))),
+            Err(error) => Err(error),
         }
     }
 }

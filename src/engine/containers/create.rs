@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::copy_up;
 use super::layered::Root;
+use crate::engine::background;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
 use crate::engine::images::Known;
@@ -58,16 +59,15 @@ impl Engine {
         let create = |request: CreateRequest| {
             let engine = Arc::clone(self);
             // Copying an image's content into a volume takes as long as it takes.
-            tokio::task::spawn_blocking(move || engine.create_now(request))
+            background::run(move || engine.create_now(request))
         };
-        let created = match create(request.clone()).await {
-            Ok(Err(EngineError::State(StateError::Exhausted { .. }))) => {
+        match create(request.clone()).await? {
+            Err(EngineError::State(StateError::Exhausted { .. })) => {
                 self.free_addresses().await?;
-                create(request).await
+                create(request).await?
             }
-            other => other,
-        };
-        created.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+            created => created,
+        }
     }
 
     fn create_now(self: &Arc<Self>, request: CreateRequest) -> Result<Created, EngineError> {

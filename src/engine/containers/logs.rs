@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Snapshot;
 use super::lifecycle::is_up;
+use crate::engine::background;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::logs::{Entry, LogError, Query, Reader, Scope, Watch};
@@ -63,11 +64,8 @@ type Lines = mpsc::Sender<Result<Entry, LogError>>;
 
 async fn read_once(path: &Path, query: Query, lines: &Lines) -> Result<(), LogError> {
     let path = path.to_owned();
-    let reader = in_background(move || Reader::open(&path, query, Scope::Written)).await;
-    match reader {
-        Some(reader) => drain(reader?, lines).await.map(drop),
-        None => Ok(()),
-    }
+    let reader = in_background(move || Reader::open(&path, query, Scope::Written)).await?;
+    drain(reader, lines).await.map(drop)
 }
 
 async fn stream_on(
@@ -83,11 +81,8 @@ async fn stream_on(
     let readable = watch.as_fd().try_clone_to_owned().and_then(sys::readable).map_err(failed)?;
     let until = query.until;
     let place = path.to_owned();
-    let Some(reader) = in_background(move || Reader::open(&place, query, Scope::Following)).await
-    else {
-        return Ok(());
-    };
-    let mut reader = reader?;
+    let open = move || Reader::open(&place, query, Scope::Following);
+    let mut reader = in_background(open).await?;
     loop {
         // Looked at before reading, so that the last lines are read once more after the end.
         let ended = has_ended(&state.borrow_and_update(), run);
@@ -127,10 +122,11 @@ async fn drain(mut reader: Reader, lines: &Lines) -> Result<Option<Reader>, LogE
         }
         Ok(Some(reader))
     });
-    drained.await.unwrap_or(Ok(None))
+    drained.await
 }
 
-/// Runs blocking work; `None` when the runtime is ending.
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok()
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    background::run(work).await.map_err(|error| LogError::Background(Box::new(error)))?
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::live;
+use crate::engine::background;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::state::{Durability, StateError, Transaction, addresses};
@@ -46,10 +47,7 @@ impl Engine {
             return Ok(());
         }
         let wanted = purges(&released);
-        let forgotten = tokio::task::spawn_blocking(move || forget(&wanted));
-        forgotten.await.map_err(|error| {
-            EngineError::io("forget old connections")(std::io::Error::other(error))
-        })?;
+        background::run(move || forget(&wanted)).await?;
         self.write(Durability::Process, |tx| free(tx, &released)).map_err(EngineError::State)
     }
 

@@ -11,6 +11,7 @@ use super::merge::{Merged, merge};
 use super::report::{Detail, Failure, Teller, report};
 use super::revision::{Asked, Content, check_owner};
 use super::turns::{Claim, Held};
+use crate::engine::background;
 use crate::engine::core::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::host::{RealHost, host_error, seconds};
@@ -74,7 +75,9 @@ impl Engine {
         let report = report(name.as_str(), &prepared.plan, Detail::of(&options));
         self.give_memory_back_soon();
         // Nobody waits for it, and a large stack has a lot to free.
-        tokio::task::spawn_blocking(move || drop(prepared));
+        if let Err(error) = background::start(move || drop(prepared)) {
+            tracing::debug!(error = error.full(), "a plan was freed before its answer");
+        }
         Ok(report)
     }
 

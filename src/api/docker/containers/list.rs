@@ -29,15 +29,9 @@ pub(super) async fn list(
     let rows = choose(&engine, wanted, all, limit)?;
     let warnings = engine.warnings();
     // Walking the upper layers blocks.
-    let views = tokio::task::spawn_blocking(move || {
-        rows.iter().map(|view| entry(&engine, view, sizes)).collect::<Vec<_>>()
+    let views: Vec<Value> = tokio::task::block_in_place(|| {
+        rows.iter().map(|view| entry(&engine, view, sizes)).collect()
     });
-    let views = views.await.map_err(|error| {
-        ApiError::new(
-            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-            format!("BUG: a list failed: {error}"),
-        )
-    })?;
     Ok(answer::with_warnings(answer::json(&views), &warnings))
 }
 

@@ -13,8 +13,8 @@ use crate::api::hijack;
 use crate::api::query::Parameters;
 use crate::api::route::ApiVersion;
 use crate::api::wire::time;
-use crate::engine::Engine;
 use crate::engine::logs::{Entry, Query, Stream};
+use crate::engine::{Engine, EngineError};
 use crate::spec::container::ContainerSpec;
 
 /// How an entry becomes bytes.
@@ -48,7 +48,10 @@ pub(super) async fn logs(
     let entries = answer::receiver(entries).map(move |entry| match entry {
         Ok(entry) => write(&entry, &form),
         // Docker tells it on standard error, as the status is sent already.
-        Err(error) => frame(&form, Stream::Stderr, &format!("error from the engine: {error}\n")),
+        Err(error) => {
+            let error = EngineError::from(error).full();
+            frame(&form, Stream::Stderr, &format!("error from the engine: {error}\n"))
+        }
     });
     Ok(answer::bytes(content_type, entries))
 }
@@ -64,7 +67,7 @@ pub(super) async fn so_far(
     let mut entries = engine.container_logs(id, query, false)?;
     let mut bytes = Vec::new();
     while let Some(entry) = entries.recv().await {
-        let entry = entry.map_err(crate::engine::EngineError::from)?;
+        let entry = entry.map_err(EngineError::from)?;
         bytes.extend_from_slice(&write(&entry, &form));
     }
     Ok(bytes)

@@ -11,6 +11,7 @@ use rustix::fs::{Stat, StatVfsMountFlags};
 use super::open::Files;
 use super::path::AskedPath;
 use crate::archive::{Extraction, Limits, Packer, extract};
+use crate::engine::background;
 use crate::engine::containers::layered::{Found, Merged, is_link};
 use crate::engine::containers::users;
 use crate::engine::core::Engine;
@@ -85,9 +86,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let files = self.open_files(word).await?;
         let engine = Arc::clone(self);
-        tokio::task::spawn_blocking(move || engine.unpack_into(&files, &how, archive))
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        background::run(move || engine.unpack_into(&files, &how, archive)).await?
     }
 
     fn unpack_into(

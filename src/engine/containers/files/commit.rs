@@ -10,6 +10,7 @@ use super::archive::stat_of;
 use super::changes::{Change, ChangeKind};
 use super::open::{Stillness, check_whole};
 use crate::archive::Packer;
+use crate::engine::background;
 use crate::engine::containers::Handle;
 use crate::engine::containers::layered::{Found, Root};
 use crate::engine::core::{Engine, now};
@@ -67,8 +68,7 @@ impl Engine {
             self.pause_container(handle.id()).await?;
         }
         let (engine, of) = (Arc::clone(self), Arc::clone(handle));
-        let made =
-            tokio::task::spawn_blocking(move || engine.image_of_changes(&of, &request)).await;
+        let made = background::run(move || engine.image_of_changes(&of, &request)).await;
         if pause {
             match self.unpause_container(handle.id()).await {
                 // It was killed or removed meanwhile.
@@ -77,7 +77,7 @@ impl Engine {
             }
         }
         drop(still);
-        made.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        made?
     }
 
     fn image_of_changes(

@@ -9,6 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::OwnedMutexGuard;
 
+use crate::engine::background;
 use crate::engine::containers::bundle::lookups;
 use crate::engine::containers::layered::Root;
 use crate::engine::containers::lifecycle::is_up;
@@ -61,9 +62,7 @@ impl Engine {
         self.shut_shim(&handle).await?;
         let row = handle.row();
         let (engine, of) = (Arc::clone(self), Arc::clone(&row));
-        let mounted = tokio::task::spawn_blocking(move || engine.mount_files(&of))
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let mounted = background::run(move || engine.mount_files(&of)).await??;
         let Mounted { root, namespace } = mounted;
         let root = Root::of(root);
         Ok(Files { handle, row, root, _namespace: Some(namespace), _verb: Some(verb) })

@@ -3,6 +3,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, PoisonError};
 
+use crate::engine::background;
 use crate::engine::containers::Handle;
 use crate::engine::containers::shim::{Place, Shim, ShimError};
 use crate::engine::core::Engine;
@@ -95,7 +96,7 @@ impl Engine {
     pub(in crate::engine::containers) async fn kill_orphans(&self, handle: &Handle) {
         let id = handle.id();
         let Some(cgroup) = self.cgroup(&handle.row()) else { return };
-        let cleared = tokio::task::spawn_blocking(move || {
+        let cleared = background::run(move || {
             cgroup.kill()?;
             // Tasks that version 1 froze die only once they are thawed.
             let thawed = cgroup.thaw();
@@ -104,7 +105,9 @@ impl Engine {
         match cleared.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(container = id, %error, "a cgroup is left for now"),
-            Err(error) => tracing::error!(container = id, %error, "clearing a cgroup ended early"),
+            Err(error) => {
+                tracing::warn!(container = id, error = error.full(), "a cgroup is left for now");
+            }
         }
         if self.cgroup(&handle.row()).is_some() {
             self.leaks.collect_soon();
