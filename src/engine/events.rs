@@ -100,10 +100,10 @@ impl Query {
         })
     }
 
-    fn wants_past(&self, event: &Event) -> bool {
-        self.since.is_some_and(|since| event.time_nano >= since)
-            && self.until.is_none_or(|until| event.time_nano <= until)
-            && self.wants(event)
+    /// Tells whether the past that is asked for has this moment.
+    fn covers(&self, time_nano: i64) -> bool {
+        self.since.is_some_and(|since| time_nano >= since)
+            && self.until.is_none_or(|until| time_nano <= until)
     }
 }
 
@@ -140,10 +140,33 @@ fn is_actor(actor: &Actor, value: &str) -> bool {
         || actor.attributes.get("name").is_some_and(|name| name == value)
 }
 
+/// An event of the ring, as JSON: a third of what its parts take, and thousands are kept.
+#[derive(Debug)]
+struct Past {
+    time_nano: i64,
+    json: Box<str>,
+}
+
+impl Past {
+    fn of(event: &Event) -> Self {
+        let json = serde_json::to_string(event).expect("an event is plain data");
+        Self { time_nano: event.time_nano, json: json.into_boxed_str() }
+    }
+
+    /// Returns the event if the query wants it.
+    fn wanted_by(&self, query: &Query) -> Option<Event> {
+        if !query.covers(self.time_nano) {
+            return None;
+        }
+        let event: Event = serde_json::from_str(&self.json).expect("it was an event");
+        query.wants(&event).then_some(event)
+    }
+}
+
 /// The last events, and those to come.
 #[derive(Debug)]
 pub struct Bus {
-    ring: Mutex<VecDeque<Event>>,
+    ring: Mutex<VecDeque<Past>>,
     capacity: usize,
     sender: broadcast::Sender<Event>,
 }
@@ -157,7 +180,7 @@ impl Bus {
     /// As [`Self::new`], with the events of before the engine's start, oldest first.
     pub fn with_past(capacity: usize, past: Vec<Event>) -> Self {
         let spare = past.len().saturating_sub(capacity);
-        let ring = past.into_iter().skip(spare).collect();
+        let ring = past.iter().skip(spare).map(Past::of).collect();
         Self { ring: Mutex::new(ring), ..Self::new(capacity) }
     }
 
@@ -167,7 +190,7 @@ impl Bus {
         if ring.len() == self.capacity {
             ring.pop_front();
         }
-        ring.push_back(event.clone());
+        ring.push_back(Past::of(&event));
         // Sent under the lock, so that `subscribe` neither misses nor doubles an event; nobody listening is fine.
         let _ = self.sender.send(event);
     }
@@ -176,7 +199,7 @@ impl Bus {
     /// [`Query::wants`].
     pub fn subscribe(&self, query: &Query) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let past = ring.iter().filter(|event| query.wants_past(event)).cloned().collect();
+        let past = ring.iter().filter_map(|past| past.wanted_by(query)).collect();
         (past, self.sender.subscribe())
     }
 }
