@@ -235,7 +235,10 @@ pub fn destination(route: &RouteMessage) -> Option<IpNet> {
 
 /// Returns the subnets that the routes lead to, of all tables but `local`, default routes aside.
 pub async fn routes(handle: &Handle) -> Result<Vec<IpNet>, NetlinkError> {
-    Ok(all_routes(handle).await?.iter().filter_map(destination).collect())
+    let routes = all_routes(handle).await?;
+    // The two halves of everything stand for a default route, as a VPN sets them.
+    let routes = routes.iter().filter_map(destination);
+    Ok(routes.filter(|route| route.prefix_len() > 1).collect())
 }
 
 /// Returns the index of the link of this name.

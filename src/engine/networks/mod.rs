@@ -6,6 +6,7 @@
 
 mod account;
 mod choose;
+mod collisions;
 mod files;
 mod live;
 mod members;

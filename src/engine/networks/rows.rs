@@ -13,6 +13,7 @@ use crate::engine::error::EngineError;
 use crate::engine::names;
 use crate::engine::state::networks::{self as table, Network, Phase, Subnet};
 use crate::engine::state::{Durability, StateError};
+use crate::net::claim::Claim;
 use crate::net::model::{self, NetworkConfig, SubnetConfig};
 use crate::spec::name::ObjectName;
 use crate::spec::stack::Network as NetworkSpec;
@@ -68,6 +69,7 @@ impl Engine {
         mut request: CreateNetwork,
     ) -> Result<Network, EngineError> {
         request.spec.driver.get_or_insert_with(|| "bridge".to_owned());
+        let _turn = Claim::take().await;
         let routes = self.networks.driver.routes().await?;
         let row = self.reserve_subnets(request, &routes)?;
         if let Err(error) = self.finish_network(&row).await {
