@@ -144,6 +144,9 @@ impl EngineError {
             Self::NoImage { reference } => Some(format!(
                 "load it from an archive: bargee load -i FILE, then tag it {reference}"
             )),
+            Self::State(StateError::Full { .. }) => {
+                Some("nothing was changed: try again once there is room".to_owned())
+            }
             _ => None,
         }
     }

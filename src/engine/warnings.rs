@@ -1,6 +1,8 @@
-//! What the user has to know about the engine's disk, as `info` and `ps` tell it.
+//! What the user has to know about the engine's disk and about other firewalls, as `info` and `ps` tell it.
 
 use std::path::Path;
+
+use rustix::fs::StatVfsMountFlags;
 
 use crate::engine::core::Engine;
 use crate::engine::state::Place;
@@ -9,7 +11,8 @@ use crate::engine::state::Place;
 const LITTLE: u64 = 16 << 20;
 
 impl Engine {
-    /// Returns a sentence for each thing that is wrong with the disk of the root or of the run folder.
+    /// Returns a sentence for each thing that is wrong with the disk of the root or of the run folder, or that
+    /// keeps networks closed.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Place::Copy { of, at } = self.state_place() {
@@ -20,9 +23,21 @@ impl Engine {
                 at.display()
             ));
         }
+        warnings.extend(read_only(self.paths.run()));
         warnings.extend([self.paths.root(), self.paths.run()].into_iter().filter_map(little_room));
+        warnings.extend(self.networks.firewall_warning());
         warnings
     }
+}
+
+fn read_only(folder: &Path) -> Option<String> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    disk.f_flag.contains(StatVfsMountFlags::RDONLY).then(|| {
+        format!(
+            "{} is on a read-only disk: no container can be started; make the disk writable",
+            folder.display()
+        )
+    })
 }
 
 fn little_room(folder: &Path) -> Option<String> {

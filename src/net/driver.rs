@@ -20,7 +20,7 @@ use super::nft::dump;
 use super::nft::ruleset::{self, Ruleset};
 use super::nft::watch::{Change, Watch};
 use super::sandbox::{self, SandboxError};
-use super::{bridge, endpoint};
+use super::{bridge, endpoint, foreign, legacy};
 
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
@@ -57,6 +57,8 @@ pub struct Driver {
     applied: Mutex<Option<Ruleset>>,
     /// What other firewalls were asked for last.
     settled: Mutex<Option<Wish>>,
+    /// Other programs' bridges, as they were found last (see [`foreign`]).
+    foreign: Mutex<Option<BTreeSet<String>>>,
 }
 
 impl Driver {
@@ -72,6 +74,7 @@ impl Driver {
             changing: tokio::sync::RwLock::default(),
             applied: Mutex::default(),
             settled: Mutex::default(),
+            foreign: Mutex::default(),
         })
     }
 
@@ -113,7 +116,7 @@ impl Driver {
         let known = lock(&self.networks).remove(id).is_some();
         lock(&self.indexes).remove(id);
         if known && lock(&self.settled).is_some() {
-            self.open_firewall()?;
+            self.open_firewall().await?;
         }
         Ok(())
     }
@@ -234,6 +237,11 @@ impl Driver {
         Ok(netlink::apart(async || netlink::routes(&netlink::connect()?).await).await?)
     }
 
+    /// Returns the names of all links of the host.
+    pub async fn links(&self) -> Result<Vec<String>, NetError> {
+        Ok(netlink::apart(async || netlink::link_names(&netlink::connect()?).await).await?)
+    }
+
     /// Makes the packet rules those of `state`, in one transaction.
     pub fn publish(&self, state: &State) -> Result<(), NetError> {
         let wanted = ruleset::ruleset(&self.root_id, state);
@@ -245,7 +253,10 @@ impl Driver {
 
     /// Has other firewalls let the known bridges through, see [`firewall`]. Costs next to nothing while the bridges are
     /// those of last time.
-    pub fn open_firewall(&self) -> Result<(), NetError> {
+    pub async fn open_firewall(&self) -> Result<(), NetError> {
+        if lock(&self.foreign).is_none() {
+            self.find_foreign().await?;
+        }
         let wanted = self.wish()?;
         let mut settled = lock(&self.settled);
         if settled.as_ref() != Some(&wanted) {
@@ -255,27 +266,56 @@ impl Driver {
         Ok(())
     }
 
+    /// After a device of others came, changed or went: leaves what goes to their bridges to them.
+    pub async fn look_after_foreign(&self) -> Result<(), NetError> {
+        let is_news = self.find_foreign().await?;
+        // Rules of iptables-legacy tell no changes, and who makes devices may make rules.
+        match is_news || legacy::is_in_use() {
+            true => self.settle_again(),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells whether others' bridges are not those of last time.
+    async fn find_foreign(&self) -> Result<bool, NetError> {
+        let found = netlink::apart(async || foreign::bridges(&netlink::connect()?).await).await?;
+        let found = Some(found);
+        let mut known = lock(&self.foreign);
+        let is_news = *known != found;
+        *known = found;
+        Ok(is_news)
+    }
+
+    /// Tells whether rules may change without any notice.
+    pub fn has_silent_rules() -> bool {
+        legacy::is_in_use()
+    }
+
     /// Returns the changes of packet rules by others.
     pub fn watch_rules(&self) -> io::Result<Watch> {
         Watch::open(ruleset::table_name(&self.root_id))
     }
 
     /// After somebody else changed packet rules: opens what needs it again, and forgets the own rules if they were
-    /// touched, so that the next [`Driver::publish`] writes them. Tells whether that is needed.
-    pub fn look_after_rules(&self, change: Change) -> Result<bool, NetError> {
+    /// touched, so that the next [`Driver::publish`] writes them.
+    pub fn look_after_rules(&self, change: Change) -> Looked {
         let mut applied = lock(&self.applied);
-        let touched = applied.is_some() && change == Change::Ours;
-        if touched {
+        let is_touched = applied.is_some() && change == Change::Ours;
+        if is_touched {
             *applied = None;
         }
         drop(applied);
+        Looked { is_touched, opened: self.settle_again() }
+    }
+
+    fn settle_again(&self) -> Result<(), NetError> {
         let mut settled = lock(&self.settled);
         if settled.is_some() {
             let wanted = self.wish()?;
             self.settle(&wanted)?;
             *settled = Some(wanted);
         }
-        Ok(touched)
+        Ok(())
     }
 
     /// Lets the next [`Driver::publish`] replace the whole table.
@@ -307,8 +347,9 @@ impl Driver {
         let own = networks.values().map(|network| &network.bridge);
         let named = own.filter(|bridge| !bridge.starts_with(&prefix)).cloned().map(Bridges::Named);
         let bridges = named.chain([Bridges::StartingWith(prefix.clone())]).collect();
+        let foreign = lock(&self.foreign).clone().unwrap_or_default();
         let closed = self.forwarding.closed()?;
-        Ok(Wish { owner: ruleset::table_name(&self.root_id), bridges, closed })
+        Ok(Wish { owner: ruleset::table_name(&self.root_id), bridges, foreign, closed })
     }
 
     /// Removes the root's packet rules.
@@ -319,6 +360,15 @@ impl Driver {
         apply::remove(&wish.owner)?;
         self.settle(&wish)
     }
+}
+
+/// What a look at packet rules found and did.
+#[derive(Debug)]
+pub struct Looked {
+    /// Our own rules have to be published again.
+    pub is_touched: bool,
+    /// Whether others' firewalls let the bridges through.
+    pub opened: Result<(), NetError>,
 }
 
 /// Each change under these locks is whole, so a panic elsewhere leaves them usable.

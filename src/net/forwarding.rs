@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rtnetlink::Handle;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
+use rtnetlink::packet_route::link::LinkAttribute;
 use serde::{Deserialize, Serialize};
 
 use super::driver::NetError;
 use super::firewall::{self, FirewallError};
+use super::foreign;
 use super::hooks;
 use super::model::NetworkConfig;
 use super::netfilter::Family;
@@ -321,13 +322,9 @@ async fn bridges(handle: &Handle) -> Result<Bridges, NetlinkError> {
     let mut found = Bridges::default();
     for link in netlink::links(handle).await? {
         let has = |wanted: &LinkAttribute| link.attributes.contains(wanted);
-        let is_bridge = link.attributes.iter().any(|attribute| match attribute {
-            LinkAttribute::LinkInfo(info) => info.contains(&LinkInfo::Kind(InfoKind::Bridge)),
-            _ => false,
-        });
         if has(&LinkAttribute::Group(LINK_GROUP)) {
             found.ours = true;
-        } else if is_bridge {
+        } else if foreign::is_bridge(&link) {
             found.others = true;
         }
     }

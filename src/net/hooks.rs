@@ -1,7 +1,8 @@
 //! Chains of other programs that decide on forwarded packets, as the kernel has them: the base chains on the forward
-//! hook (nft(8)), of iptables-nft's, firewalld's and anybody's tables. Tables of ours are left out, and so are those of
-//! iptables-legacy, which lie elsewhere in the kernel.
+//! hook (nft(8)), of iptables-nft's, firewalld's and anybody's tables. Tables of ours are left out; those of
+//! iptables-legacy lie elsewhere in the kernel (see `legacy`).
 
+use std::collections::BTreeSet;
 use std::io;
 
 use super::netfilter::{
@@ -21,7 +22,7 @@ const JUMPS: [u32; 2] = [(-3_i32).cast_unsigned(), (-4_i32).cast_unsigned()];
 /// What every table of ours begins with.
 const OURS: &str = "bargee-";
 /// The chain that docker's users have for rules of their own (docs.docker.com, "Packet filtering and firewalls").
-const DOCKER_USER: &str = "DOCKER-USER";
+pub(super) const DOCKER_USER: &str = "DOCKER-USER";
 /// Lists that change again and again while they are read are given up.
 const ATTEMPTS: usize = 16;
 
@@ -35,6 +36,8 @@ pub(super) struct Hook {
     pub(super) drops_by_policy: bool,
     /// `DOCKER-USER`, when the base chain leads there.
     pub(super) docker_user: Option<Chain>,
+    /// The chain that a root keeps in this table.
+    pub(super) guests: Option<Chain>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,6 +72,11 @@ impl Hook {
         self.family != FAMILY_INET && self.table == "filter" && self.chain.name == "FORWARD"
     }
 
+    pub(super) fn leads_to_docker_user(&self) -> bool {
+        let leads = |rule: &Rule| rule.end == End::Jump(DOCKER_USER.to_owned());
+        self.chain.rules.iter().any(leads)
+    }
+
     pub(super) fn sees(&self, family: Family) -> bool {
         self.family == FAMILY_INET || self.family == family.number()
     }
@@ -80,19 +88,23 @@ impl Hook {
     }
 }
 
-/// Returns all of them, with their rules.
-pub(super) fn on_forward() -> io::Result<Vec<Hook>> {
+/// Returns all of them, with their rules. `guests` is the name of the root's own chain beside them.
+pub(super) fn on_forward(guests: &str) -> io::Result<Vec<Hook>> {
     whole(|| {
         let families = [FAMILY_INET, Family::V4.number(), Family::V6.number()];
         let mut hooks = Vec::new();
         for family in families {
-            hooks.extend(base_chains(family)?);
+            hooks.extend(base_chains(family, guests)?);
         }
         for hook in &mut hooks {
-            hook.chain.rules = read_rules(hook.family, &hook.table, &hook.chain.name)?;
-            let leads = |rule: &Rule| rule.end == End::Jump(DOCKER_USER.to_owned());
-            if hook.chain.rules.iter().any(leads) {
-                let rules = read_rules(hook.family, &hook.table, DOCKER_USER)?;
+            let (family, table) = (hook.family, hook.table.clone());
+            let read = |name: &str| read_rules(family, &table, name);
+            hook.chain.rules = read(&hook.chain.name)?;
+            if let Some(chain) = &mut hook.guests {
+                chain.rules = read(&chain.name)?;
+            }
+            if hook.leads_to_docker_user() {
+                let rules = read(DOCKER_USER)?;
                 hook.docker_user = Some(Chain { name: DOCKER_USER.to_owned(), rules });
             }
         }
@@ -137,8 +149,9 @@ fn whole<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
     result
 }
 
-fn base_chains(family: u8) -> io::Result<Vec<Hook>> {
+fn base_chains(family: u8, guests: &str) -> io::Result<Vec<Hook>> {
     let mut hooks = Vec::new();
+    let mut with_guests = BTreeSet::new();
     list(GET_CHAIN, family, &[], |body| {
         let mut hook = Hook {
             family,
@@ -146,6 +159,7 @@ fn base_chains(family: u8) -> io::Result<Vec<Hook>> {
             chain: Chain::default(),
             drops_by_policy: false,
             docker_user: None,
+            guests: None,
         };
         let mut is_base = [false, false];
         for (kind, value, _) in attributes_of(body) {
@@ -161,10 +175,16 @@ fn base_chains(family: u8) -> io::Result<Vec<Hook>> {
                 _ => {}
             }
         }
+        if hook.chain.name == guests {
+            with_guests.insert(hook.table.clone());
+        }
         if is_base == [true, true] && !hook.table.starts_with(OURS) {
             hooks.push(hook);
         }
     })?;
+    for hook in hooks.iter_mut().filter(|hook| with_guests.contains(&hook.table)) {
+        hook.guests = Some(Chain { name: guests.to_owned(), rules: Vec::new() });
+    }
     Ok(hooks)
 }
 

@@ -57,6 +57,15 @@ impl Driver {
         }
     }
 
+    /// Tells whether a notice may be about a device of another program.
+    pub fn is_of_others(&self, notice: &Notice) -> bool {
+        match notice {
+            Notice::Device(_) => !self.concerns(notice),
+            Notice::Anywhere => true,
+            Notice::Index(_) | Notice::Forwarding | Notice::Inside(_) => false,
+        }
+    }
+
     /// Returns the names of all bridges.
     pub fn bridges(&self) -> BTreeSet<String> {
         lock(&self.networks).values().map(|network| network.bridge.clone()).collect()
@@ -226,7 +235,7 @@ fn is_port(link: &LinkMessage, bridge: u32) -> bool {
         && link.attributes.contains(&LinkAttribute::Controller(bridge))
 }
 
-fn name(link: &LinkMessage) -> Option<String> {
+pub(super) fn name(link: &LinkMessage) -> Option<String> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
@@ -249,7 +258,8 @@ fn address(message: &AddressMessage) -> Option<IpAddr> {
     })
 }
 
-fn device(route: &RouteMessage) -> Option<u32> {
+/// Returns the number of the device that a route leads to.
+pub(super) fn device(route: &RouteMessage) -> Option<u32> {
     route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,

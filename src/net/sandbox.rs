@@ -89,11 +89,15 @@ pub fn remove(path: &Path) -> Result<(), SandboxError> {
         }
     }
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(SandboxError::RemovePin { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(()),
+        // A read-only disk refuses before it looks whether there is anything.
+        Err(_) if path.symlink_metadata().is_err_and(|error| is_missing(&error)) => Ok(()),
+        Err(source) => Err(SandboxError::RemovePin { path: path.to_owned(), source }),
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 /// Tells whether a namespace is pinned at `path`.

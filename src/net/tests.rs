@@ -140,6 +140,17 @@ impl Machine {
         super::endpoint::create(&handle, &endpoint, &place).await.unwrap();
     }
 
+    /// Leads the host's default route to a neighbour, whose bridge is a way out of the machine then.
+    async fn uplink(&self, name: &str, gateway: &str) {
+        let handle = netlink::connect().unwrap();
+        let index = netlink::link_index(&handle, &format!("lan-{name}")).await.unwrap();
+        let route = rtnetlink::RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            .gateway(gateway.parse().unwrap())
+            .output_interface(index)
+            .build();
+        handle.route().add(route).execute().await.unwrap();
+    }
+
     async fn ask_from(&self, container: &str, target: &'static str) -> Option<String> {
         let path = self.driver.sandbox_path(container);
         netlink::inside(&path, async move || Ok::<_, NetlinkError>(ask(target))).await.unwrap()

@@ -16,6 +16,7 @@ use crate::engine::error::EngineError;
 use crate::engine::paths::Paths;
 use crate::engine::state::containers::{self, Container, Phase};
 use crate::engine::state::{Durability, addresses, networks as table};
+use crate::net::claim::Claim;
 use crate::net::driver::Driver;
 use crate::net::netd::{Refused, Sandbox};
 
@@ -37,6 +38,8 @@ pub struct Networks {
     /// Ports that netd holds, and those that it was refused.
     pub(super) told: Mutex<(Held, Arc<Vec<Refused>>)>,
     pub(super) netd: Netd,
+    /// Why another firewall may stop containers.
+    pub(super) firewall: Mutex<Option<String>>,
     /// A purge of released addresses is about to run.
     pub(super) purging: AtomicBool,
     pub(super) host_has_ipv6: bool,
@@ -55,6 +58,7 @@ impl Networks {
             closing: Mutex::default(),
             told: Mutex::default(),
             netd: Netd::new(&paths.run().join("netd")),
+            firewall: Mutex::default(),
             purging: AtomicBool::new(false),
             host_has_ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
         })
@@ -89,10 +93,13 @@ impl Engine {
     pub(crate) async fn restore_networks(self: &Arc<Self>) -> Result<(), EngineError> {
         self.undo_unfinished_networks().await?;
         let networks = &self.networks;
+        let turn = Claim::take().await;
+        self.avoid_taken_subnets().await?;
         let all = self.read(table::list)?;
         *networks.rows.write().unwrap_or_else(PoisonError::into_inner) =
             all.into_iter().map(|row| (row.id.clone(), Arc::new(row))).collect();
         networks.driver.apply_networks(&networks.configs()).await?;
+        drop(turn);
         let running = self.read(containers::list)?;
         let running: Vec<Container> = running.into_iter().filter(|row| self.may_run(row)).collect();
         let mut live = BTreeMap::new();

@@ -15,12 +15,17 @@ use super::ports::Held;
 use crate::engine::containers::Handle;
 use crate::engine::core::{Engine, now};
 use crate::engine::error::EngineError;
+use crate::net::Driver;
 use crate::net::model::{self, Publication, State};
 use crate::net::netd::{NetdState, Refused, Sandbox};
+use crate::net::nft::watch::{Change, Watch};
 
 /// How long a firewall's changes are waited for that come in one go. It also bounds how often two programs that undo
 /// each other's rules do so.
 const SETTLING: Duration = Duration::from_millis(100);
+/// How often rules are looked at that change without a notice, as those of iptables-legacy and of a table whose owner
+/// ends.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What was published last.
 #[derive(Debug, Default)]
@@ -99,13 +104,8 @@ impl Engine {
         self.watch_netd();
         state.publications.retain(|publication| !is_refused(publication, &refused));
         networks.driver.publish(&state)?;
-        if let Err(error) = networks.driver.open_firewall() {
-            // Without another firewall's drop all works, and with it the user needs to know the reason.
-            tracing::warn!(
-                error = EngineError::from(error).full(),
-                "another firewall may stop containers"
-            );
-        }
+        let opened = networks.driver.open_firewall().await;
+        networks.note_firewall(opened.map_err(EngineError::from));
         published.done = covers;
         let refused = Arc::new(refused);
         networks.set_refused(&refused);
@@ -123,24 +123,31 @@ impl Engine {
         };
         let engine = Arc::downgrade(self);
         tokio::spawn(async move {
-            // The first change is looked at once the program that makes it has had time for its next ones.
-            while let Ok(change) = watch.next().await {
-                tokio::time::sleep(SETTLING).await;
-                let change = watch.and_the_rest(change);
+            loop {
+                let silence = {
+                    let Some(engine) = engine.upgrade() else { return };
+                    let is_closed = engine.networks.firewall_warning().is_some();
+                    (is_closed || Driver::has_silent_rules()).then_some(SILENCE)
+                };
+                let Ok(change) = heard(&mut watch, silence).await else { return };
                 let Some(engine) = engine.upgrade() else { return };
-                match engine.networks.driver.look_after_rules(change) {
-                    Ok(false) => {}
-                    Ok(true) => engine.refresh_soon(),
-                    Err(error) => {
-                        let error = EngineError::from(error);
-                        tracing::warn!(
-                            error = error.full(),
-                            "packet rules that changed are not repaired"
-                        );
-                    }
-                }
+                engine.look_after_rules(change);
             }
         });
+    }
+
+    fn look_after_rules(self: &Arc<Self>, change: Change) {
+        let looked = self.networks.driver.look_after_rules(change);
+        if looked.is_touched {
+            self.refresh_soon();
+        }
+        self.networks.note_firewall(looked.opened.map_err(EngineError::from));
+    }
+
+    /// After devices of others changed.
+    pub(super) async fn look_after_foreign_rules(&self) {
+        let looked = self.networks.driver.look_after_foreign().await;
+        self.networks.note_firewall(looked.map_err(EngineError::from));
     }
 
     /// Publishes again when the present netd ends, which starts another one.
@@ -211,7 +218,38 @@ impl Engine {
     }
 }
 
+/// Returns the changes that came in one go, or after so much silence that there may have been some.
+async fn heard(watch: &mut Watch, silence: Option<Duration>) -> std::io::Result<Change> {
+    let change = match silence {
+        None => watch.next().await?,
+        // Cancel safe: notices stay in the socket.
+        Some(silence) => match tokio::time::timeout(silence, watch.next()).await {
+            Ok(change) => change?,
+            Err(_) => return Ok(Change::Others),
+        },
+    };
+    // The first change is looked at once the program that makes it has had time for its next ones.
+    tokio::time::sleep(SETTLING).await;
+    Ok(watch.and_the_rest(change))
+}
+
 impl Networks {
+    /// Keeps what became of others' firewalls, which `info` tells: without their drops all works, and with them the
+    /// user needs to know the reason.
+    fn note_firewall(&self, opened: Result<(), EngineError>) {
+        let told = opened.err().map(|error| error.full());
+        let mut last = self.firewall.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(error) = told.as_ref().filter(|_| *last != told) {
+            tracing::warn!(error, "another firewall may stop containers");
+        }
+        *last = told;
+    }
+
+    /// Returns why another firewall may stop containers.
+    pub(crate) fn firewall_warning(&self) -> Option<String> {
+        self.firewall.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     fn sandbox_of(&self, id: &str, container: &Live) -> Sandbox {
         let networks = container.addresses.keys();
         let links = networks.map(|network| model::veth_name(&self.root_id, network, id)).collect();

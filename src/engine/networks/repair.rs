@@ -204,6 +204,9 @@ async fn follow(engine: Weak<Engine>, mut watch: Watch) {
         let whole = {
             let Some(engine) = engine.upgrade() else { return };
             watch.keep(&engine.networks.driver.bridges());
+            if notices.iter().any(|notice| engine.networks.driver.is_of_others(notice)) {
+                engine.look_after_foreign_rules().await;
+            }
             notices.retain(|notice| engine.networks.driver.concerns(notice));
             notices.is_empty() || engine.repair_networks(&notices, &mut watch).await
         };

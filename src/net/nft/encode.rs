@@ -28,6 +28,7 @@ const BATCH_END: u16 = 0x11;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const DEL_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const DEL_CHAIN: u16 = SUBSYSTEM | 5;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const DEL_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
@@ -86,7 +87,7 @@ pub fn remove(table: &str) -> Batch {
     writer.end()
 }
 
-/// A rule in a chain that is not ours.
+/// A rule in a table that is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestRule {
     pub chain: String,
@@ -104,20 +105,34 @@ pub enum Place {
     Before(u64),
 }
 
+/// What becomes of the chain that we keep in a table that is not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestChain<'a> {
+    Stays,
+    /// It is made if it is missing, and emptied before the rules are added.
+    Anew(&'a str),
+    /// With all its rules.
+    Goes(&'a str),
+}
+
 /// Returns the batch that removes rules, by chain and handle, from a table that is not ours and adds others.
 pub fn change_guests(
-    family: u8,
-    table: &str,
+    (family, table): (u8, &str),
+    chain: GuestChain<'_>,
     delete: &[(String, u64)],
     add: &[GuestRule],
 ) -> Batch {
     let mut writer = Writer::begin();
-    for (chain, handle) in delete {
-        writer.message(DEL_RULE, 0, family, 0, |message| {
-            message.text(1, table);
-            message.text(2, chain);
-            message.bytes(3, &handle.to_be_bytes());
-        });
+    if let GuestChain::Anew(name) = chain {
+        writer.guest_chain(NEW_CHAIN, family, table, name);
+        writer.guest_rules(family, table, name, None);
+    }
+    for (name, handle) in delete {
+        writer.guest_rules(family, table, name, Some(*handle));
+    }
+    if let GuestChain::Goes(name) = chain {
+        writer.guest_rules(family, table, name, None);
+        writer.guest_chain(DEL_CHAIN, family, table, name);
     }
     for rule in add {
         let flags = if rule.place == Place::Last { NLM_F_APPEND } else { 0 };
@@ -201,6 +216,25 @@ impl Writer {
         let length =
             u32::try_from(self.bytes.len() - self.message).expect("a message holds few elements");
         self.bytes[self.message..self.message + 4].copy_from_slice(&length.to_ne_bytes());
+    }
+
+    fn guest_chain(&mut self, kind: u16, family: u8, table: &str, name: &str) {
+        let flags = if kind == NEW_CHAIN { NLM_F_CREATE } else { 0 };
+        self.message(kind, flags, family, 0, |message| {
+            message.text(1, table);
+            message.text(3, name);
+        });
+    }
+
+    /// Deletes one rule of a chain, or all.
+    fn guest_rules(&mut self, family: u8, table: &str, chain: &str, handle: Option<u64>) {
+        self.message(DEL_RULE, 0, family, 0, |message| {
+            message.text(1, table);
+            message.text(2, chain);
+            if let Some(handle) = handle {
+                message.bytes(3, &handle.to_be_bytes());
+            }
+        });
     }
 
     fn table(&mut self, kind: u16, table: &str) {
@@ -394,6 +428,7 @@ fn write_expression(element: &mut Attributes<'_>, expression: &Expression) {
         Expression::Accept => write_verdict(data, 1, None),
         Expression::Drop => write_verdict(data, 0, None),
         Expression::Jump(chain) => write_verdict(data, -3, Some(chain)),
+        Expression::Return => write_verdict(data, -5, None),
     });
 }
 
@@ -426,6 +461,7 @@ fn expression_name(expression: &Expression) -> &'static str {
         Expression::Immediate { .. }
         | Expression::Accept
         | Expression::Drop
+        | Expression::Return
         | Expression::Jump(_) => "immediate",
     }
 }

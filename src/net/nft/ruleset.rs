@@ -4,6 +4,7 @@
 //! A port with one backend is a plain map element. A port with more lies in a second map whose key also holds a
 //! random bucket of 60, a number that 1 to 6 divide evenly.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -126,7 +127,9 @@ pub enum Expression {
     Masquerade,
     Accept,
     Drop,
-    Jump(&'static str),
+    /// Goes on behind the rule that led here.
+    Return,
+    Jump(Cow<'static, str>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,7 +347,7 @@ fn chains() -> Vec<Chain> {
     let local = [
         DestinationType { to: 0 },
         Equal { register: 0, value: LOCAL.to_ne_bytes().to_vec() },
-        Jump("published"),
+        Jump("published".into()),
     ];
     let hook = |kind, point, priority| Some(Hook { kind, point, priority });
     let rule = |parts: &[&[Expression]]| parts.concat();

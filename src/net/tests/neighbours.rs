@@ -26,21 +26,21 @@ fn a_firewall_that_drops_by_policy_lets_containers_through_once_it_is_opened() {
         }";
         if nft(drops).is_some() {
             assert!(machine.is_closed("c", "10.92.0.1:8080").await, "the firewall drops");
-            machine.driver.open_firewall().unwrap();
+            machine.driver.open_firewall().await.unwrap();
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
             assert!(machine.is_closed("c", "10.91.0.2:80").await, "isolation stays");
             nft("flush chain ip filter DOCKER-USER");
             assert!(machine.is_closed("c", "10.92.0.1:8080").await);
             let others = machine.driver.look_after_rules(Change::Others);
-            assert!(!others.unwrap(), "our own table is whole");
+            assert!(!others.is_touched, "our own table is whole");
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
             nft("flush ruleset");
-            assert!(machine.driver.look_after_rules(Change::Ours).unwrap());
+            assert!(machine.driver.look_after_rules(Change::Ours).is_touched);
             nft(
                 "table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }",
             );
             machine.driver.publish(&machine.state).unwrap();
-            assert!(!machine.driver.look_after_rules(Change::Others).unwrap());
+            assert!(!machine.driver.look_after_rules(Change::Others).is_touched);
             assert_eq!(machine.ask_from("c", "10.92.0.1:8080").await.as_deref(), Some("a"));
         }
         machine.end().await;
@@ -55,6 +55,7 @@ async fn between_neighbours(before: &'static str) -> (Machine, bool) {
     let mut machine = Machine::with(&[("front", "10.91.0.0/24", false)]).await;
     machine.neighbour("left", "10.81.0.0/24").await;
     machine.neighbour("right", "10.82.0.0/24").await;
+    machine.uplink("right", "10.82.0.2").await;
     machine.join("a", "front", "10.91.0.2/24").await;
     machine.serve("a", "a").await;
     machine.serve("right", "right").await;
@@ -80,10 +81,10 @@ fn the_host_becomes_no_router_by_our_turning_forwarding_on() {
         // The next engine still knows.
         let folder = tempfile::tempdir().unwrap();
         let next = Driver::open("test", folder.path()).unwrap();
-        next.open_firewall().unwrap();
+        next.open_firewall().await.unwrap();
         crate::net::nft::apply::remove("bargee-forwarding4").unwrap();
         assert!(machine.ask_from("left", "10.82.0.2:80").await.is_some(), "nothing else closes");
-        next.look_after_rules(Change::Others).unwrap();
+        next.look_after_rules(Change::Others).opened.unwrap();
         assert!(machine.is_closed("left", "10.82.0.2:80").await);
         // Of two roots the last one gives it back.
         let mut other = machine.state.networks["front"].clone();
@@ -172,10 +173,10 @@ fn a_docker_that_comes_later_forwards_and_the_host_is_no_router_all_the_same() {
     throwaway::host(async || {
         let (machine, reached) = between_neighbours("0").await;
         assert!(!reached, "neighbours reach each other through the host");
-        machine.driver.open_firewall().unwrap();
+        machine.driver.open_firewall().await.unwrap();
         if nft(DOCKER_AFTER_US).is_some() {
             assert!(machine.is_closed("left", "10.82.0.2:80").await);
-            machine.driver.look_after_rules(Change::Others).unwrap();
+            machine.driver.look_after_rules(Change::Others).opened.unwrap();
             let outside = machine.ask_from("left", "10.82.0.2:80").await;
             assert_eq!(outside.as_deref(), Some("right"), "docker's containers reach the outside");
             machine.serve("left", "left").await;
@@ -185,11 +186,11 @@ fn a_docker_that_comes_later_forwards_and_the_host_is_no_router_all_the_same() {
             // A rule that is appended later counts too.
             nft("add rule ip filter FORWARD iifname lan-right counter accept");
             assert!(machine.is_closed("right", "10.81.0.2:80").await);
-            machine.driver.look_after_rules(Change::Others).unwrap();
+            machine.driver.look_after_rules(Change::Others).opened.unwrap();
             assert_eq!(machine.ask_from("right", "10.81.0.2:80").await.as_deref(), Some("left"));
             nft("flush ruleset");
             assert!(machine.ask_from("right", "10.81.0.2:80").await.is_some(), "all is open");
-            assert!(machine.driver.look_after_rules(Change::Ours).unwrap());
+            assert!(machine.driver.look_after_rules(Change::Ours).is_touched);
             machine.driver.publish(&machine.state).unwrap();
             assert!(machine.is_closed("right", "10.81.0.2:80").await, "our table closes again");
             assert!(machine.is_closed("left", "10.82.0.2:80").await);
@@ -207,9 +208,9 @@ fn a_docker_that_comes_later_forwards_and_the_host_is_no_router_all_the_same() {
 fn who_came_later_keeps_forwarding_when_we_go_and_is_closed_as_if_it_had_come_first() {
     throwaway::host(async || {
         let (machine, _) = between_neighbours("0").await;
-        machine.driver.open_firewall().unwrap();
+        machine.driver.open_firewall().await.unwrap();
         let Some(_) = nft(DOCKER_AFTER_US) else { return };
-        machine.driver.look_after_rules(Change::Others).unwrap();
+        machine.driver.look_after_rules(Change::Others).opened.unwrap();
         let folder = machine.end_but_neighbours().await;
         assert!(forwarding_is_on());
         let left = nft("list ruleset").unwrap();
@@ -217,7 +218,7 @@ fn who_came_later_keeps_forwarding_when_we_go_and_is_closed_as_if_it_had_come_fi
         assert!(left.contains("hook forward priority filter; policy drop;"), "{left}");
         // And the next engine finds a router that is not of its making.
         let next = Driver::open("test", folder.path()).unwrap();
-        next.open_firewall().unwrap();
+        next.open_firewall().await.unwrap();
         assert_eq!(crate::net::hooks::own_rules("bargee-forwarding4", "forward").unwrap(), None);
         next.remove_rules().unwrap();
     });
@@ -233,7 +234,7 @@ fn what_was_flushed_while_no_engine_ran_is_closed_again_by_the_next_one() {
             }
             assert!(!machine.is_closed("left", "10.82.0.2:80").await, "the host is a router");
             let next = Driver::open("test", machine.folder.path()).unwrap();
-            next.open_firewall().unwrap();
+            next.open_firewall().await.unwrap();
             assert!(machine.is_closed("left", "10.82.0.2:80").await);
         }
         // What is of another boot or namespace says nothing.
@@ -247,13 +248,13 @@ fn what_was_flushed_while_no_engine_ran_is_closed_again_by_the_next_one() {
         .unwrap();
         nft("flush ruleset");
         let stranger = Driver::open("other", other.path()).unwrap();
-        stranger.open_firewall().unwrap();
+        stranger.open_firewall().await.unwrap();
         assert!(!machine.is_closed("left", "10.82.0.2:80").await);
         stranger.remove_rules().unwrap();
         // The last bridge's end turns it off all the same.
         let next = Driver::open("test", machine.folder.path()).unwrap();
         next.apply_networks(&machine.state.networks).await.unwrap();
-        next.open_firewall().unwrap();
+        next.open_firewall().await.unwrap();
         for name in ["left", "right"] {
             machine.driver.remove_sandbox(name).unwrap();
         }
@@ -287,8 +288,9 @@ fn a_firewall_that_closes_is_opened_for_containers_alone() {
             let mut machine = Machine::with(&[("front", "10.91.0.0/24", false)]).await;
             machine.neighbour("left", "10.81.0.0/24").await;
             machine.neighbour("right", "10.82.0.0/24").await;
+            machine.uplink("right", "10.82.0.2").await;
             machine.join("a", "front", "10.91.0.2/24").await;
-            for name in ["a", "right"] {
+            for name in ["a", "left", "right"] {
                 machine.serve(name, "served").await;
             }
             machine.publish("0.0.0.0:8080", &["10.91.0.2:80"]);
@@ -296,10 +298,12 @@ fn a_firewall_that_closes_is_opened_for_containers_alone() {
                 return;
             }
             assert!(machine.is_closed("a", "10.82.0.2:80").await, "the firewall closes");
-            machine.driver.open_firewall().unwrap();
+            machine.driver.open_firewall().await.unwrap();
             let served = Some("served");
             assert_eq!(machine.ask_from("a", "10.82.0.2:80").await.as_deref(), served);
             assert_eq!(machine.ask_from("right", "10.82.0.1:8080").await.as_deref(), served);
+            let closed = machine.is_closed("a", "10.81.0.2:80").await;
+            assert!(closed, "what is behind a bridge of others is theirs to open");
             let closed = machine.is_closed("left", "10.81.0.1:8080").await;
             assert!(closed, "what the user's own rule closed stays closed");
             assert!(machine.is_closed("left", "10.82.0.2:80").await, "the host is no router");
