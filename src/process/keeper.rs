@@ -85,8 +85,9 @@ fn leave(log: &Path, program: &Path) -> Result<(), ProcessError> {
     SigSet::empty().thread_set_mask().map_err(errno("unblock signals"))?;
     enter_host_mounts(program);
     std::env::set_current_dir("/").map_err(ProcessError::io("go to /"))?;
-    // Not chosen first, nor spared, because whoever started us was.
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "0") {
+    // Whatever whoever started us has: the kernel takes containers first, whose scores are their own, and us before
+    // their shims. It is dockerd's value, and that of our unit.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-500") {
         tracing::debug!(%error, "the OOM score stays");
     }
     let log = open_log(log)?;
