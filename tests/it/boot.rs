@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
 use super::support::http::Client;
+use super::support::process::processes;
 
 /// An engine as systemd starts it; ended with this.
 struct Service {
@@ -73,17 +74,12 @@ fn cgroups_of(pid: i64) -> String {
 
 /// Pids of our helpers of this run folder.
 fn helpers(run: &Path) -> Vec<i64> {
-    let word = run.to_string_lossy().into_owned();
-    let entries = std::fs::read_dir("/proc").expect("proc is mounted").flatten();
-    entries
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            let helper = line.contains(" __shim ") || line.contains(" __netd ");
-            (helper && line.contains(&word)).then_some(pid)
-        })
-        .collect()
+    let all = processes(&run.to_string_lossy());
+    let helpers = all.into_iter().filter(|(_, line)| {
+        let roles = [" __shim ", " __netd "];
+        roles.iter().any(|role| line.contains(role))
+    });
+    helpers.map(|(pid, _)| pid).collect()
 }
 
 #[test]

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 use bargee::engine::paths::Paths;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::recovery::{Kept, free_port, keeper_of};
+use super::recovery::keeper_of;
 use super::support::engine::{possible, wait_for};
+use super::support::folder::free_port;
 use super::support::http::Client;
+use super::support::kept::Kept;
 
 /// The bar for the slowest round.
 const WORST: Duration = Duration::from_secs(15);

@@ -12,9 +12,11 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::Signal;
 
-use super::recovery::{Kept, free_port, signal};
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
+use super::support::folder::free_port;
 use super::support::http::{Client, demultiplex};
+use super::support::kept::Kept;
+use super::support::process::signal;
 use super::support::stack::Host;
 
 /// Numbers from 0, a line each, about one a millisecond.

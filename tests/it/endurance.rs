@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
+use super::support::process::processes;
 
 /// Bytes that memory may grow by.
 const GROWTH: i64 = 1 << 20;
 /// Bytes of one of the last 4096 events, which the engine keeps in memory, and the most that a round makes.
-const EVENT: i64 = 2 << 10;
+const EVENT: i64 = 768;
 const EVENTS: i64 = 8;
 
 /// How much is done.
@@ -92,15 +93,10 @@ fn cgroups(word: &str) -> usize {
     below(Path::new("/sys/fs/cgroup"), word, 4)
 }
 
-/// Processes of this run folder by the word after the program.
+/// The process of this run folder with this word behind the program.
 fn pid_of(engine: &Engine, role: &str) -> Option<i64> {
-    let word = engine.run().to_string_lossy().into_owned();
-    std::fs::read_dir("/proc").expect("proc is mounted").flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        (line.contains(role) && line.contains(&word)).then_some(pid)
-    })
+    let all = processes(&engine.run().to_string_lossy());
+    all.into_iter().find(|(_, line)| line.contains(role)).map(|(pid, _)| pid)
 }
 
 fn held(engine: &Engine) -> Held {
@@ -139,16 +135,17 @@ fn rows(engine: &Engine) -> BTreeMap<String, i64> {
         .collect()
 }
 
-/// Waits until nothing that runs behind an answer is left to do: two looks in a row are equal.
+/// Waits until nothing that runs behind an answer is left to do: nothing changes any more.
 fn at_rest(engine: &Engine) -> Held {
-    let mut last = held(engine);
+    // Freed memory goes back a second after the last work.
+    const QUIET: Duration = Duration::from_millis(1500);
+    let (mut last, mut since) = (held(engine), Instant::now());
     wait_for(PATIENCE, || {
-        // Freed memory goes back a second after the last work.
-        std::thread::sleep(Duration::from_millis(1200));
         let now = held(engine);
-        let same = now == last;
-        last = now.clone();
-        same.then_some(now)
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        (since.elapsed() > QUIET).then(|| last.clone())
     })
     .unwrap_or_else(|| panic!("it does not come to rest: {:?}", held(engine)))
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::mount::{MountFlags, mount, mount_remount};
@@ -10,7 +11,9 @@ use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::support::engine::{Engine, PATIENCE, possible, wait_for};
 use crate::support::folder::{Folder, text};
+use crate::support::kept::Kept;
 use crate::support::neighbour::{has, on_a_host, run};
+use crate::support::process::{lives, parent_of};
 
 /// Loops of stacks try again within their backoff.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -112,6 +115,9 @@ fn a_full_disk(mut engine: Engine) {
     let why = text(&output.stderr);
     assert!(!output.status.success(), "an up on a full disk works: {}", text(&output.stdout));
     assert!(why.contains("no space left on device") || why.contains("bytes free"), "{why}");
+    // What was stored comes up by itself later; else the user is told to try again.
+    let stored = ok(&engine, &["stack", "ls"]).lines().any(|line| line.starts_with("full "));
+    assert!(stored || why.contains("nothing was changed"), "{why}");
     // A disk that is full all the time is filled again by nobody here.
     ok(&engine, &["stop", "-t", "5", "web"]);
     assert_eq!(state(&engine, "web"), "exited");
@@ -125,12 +131,11 @@ fn a_full_disk(mut engine: Engine) {
     assert_eq!(state(&engine, "lines"), "running");
     // With space again all goes on, the stack by its own loop.
     fs::remove_file(&filler).expect("it is ours");
-    let up = wait_for(RECOVERY, || (state(&engine, "full-web-1") == "running").then_some(()));
-    if up.is_none() {
-        // The engine may have refused the stack before it knew it.
+    if !stored {
         folder.ok(&engine, &["up", "-d", "-f", "stack.yaml"]);
-        assert_eq!(state(&engine, "full-web-1"), "running");
     }
+    let up = wait_for(RECOVERY, || (state(&engine, "full-web-1") == "running").then_some(()));
+    assert!(up.is_some(), "the stack does not come up (stored: {stored}):\n{}", engine.log());
     assert_eq!(ok(&engine, &["run", "--rm", "busybox", "echo", "back"]), "back");
     let count = || ok(&engine, &["logs", "lines"]).lines().count();
     let seen = count();
@@ -159,7 +164,7 @@ fn a_full_ext4_is_as_good_as_a_full_tmpfs() {
 
 /// Lays a read-only mount of the same disk over it: writers of the first one keep it from being remounted.
 fn make_read_only(target: &Path) {
-    rustix::mount::mount_bind(target, target).expect("a bind mount");
+    rustix::mount::mount_bind_recursive(target, target).expect("a bind mount");
     mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "").expect("a remount");
 }
 
@@ -278,28 +283,47 @@ fn hard_limit(pid: u32) -> u64 {
     line.split_whitespace().nth(4).and_then(|word| word.parse().ok()).expect("a number")
 }
 
-/// A cgroup of the test's own that limits how many tasks there are.
-struct Pids(PathBuf);
+/// A cgroup of the test's own with one limit.
+struct Limited {
+    path: PathBuf,
+    file: &'static str,
+}
 
-impl Pids {
-    fn new() -> Option<Self> {
-        let v1 = Path::new("/sys/fs/cgroup/pids");
-        let root = if v1.is_dir() { v1 } else { Path::new("/sys/fs/cgroup") };
-        let path = root.join(format!("exhaustion-{}", std::process::id()));
+impl Limited {
+    fn new(controller: &str, v1_file: &'static str, v2_file: &'static str) -> Option<Self> {
+        let v1 = Path::new("/sys/fs/cgroup").join(controller);
+        let (root, file) = match v1.is_dir() {
+            true => (v1, v1_file),
+            false => (PathBuf::from("/sys/fs/cgroup"), v2_file),
+        };
+        let path = root.join(format!("exhaustion-{controller}-{}", std::process::id()));
         fs::create_dir(&path).ok()?;
-        let this = Self(path);
-        this.0.join("pids.max").exists().then_some(this)
+        let this = Self { path, file };
+        let is_there = this.path.join(file).exists();
+        if !is_there {
+            eprintln!("skipped: no controller of {controller}");
+        }
+        is_there.then_some(this)
     }
 
     fn limit(&self, word: &str) {
-        fs::write(self.0.join("pids.max"), word).expect("a limit");
+        fs::write(self.path.join(self.file), word).expect("a limit");
+    }
+
+    fn take(&self, pid: &impl std::fmt::Display) {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string()).expect("it moves");
     }
 }
 
-impl Drop for Pids {
+impl Drop for Limited {
     fn drop(&mut self) {
-        wait_for(PATIENCE, || fs::remove_dir(&self.0).ok());
+        wait_for(PATIENCE, || fs::remove_dir(&self.path).ok());
     }
+}
+
+/// Returns how many threads a process has.
+fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -307,15 +331,17 @@ fn without_free_pids_a_start_fails_cleanly_and_works_again_later() {
     if !possible() {
         return;
     }
-    let Some(pids) = Pids::new() else {
-        eprintln!("skipped: no controller of pids");
-        return;
-    };
+    let Some(pids) = Limited::new("pids", "pids.max", "pids.max") else { return };
     let engine = Engine::start();
     engine.load_busybox("busybox");
     ok(&engine, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
-    fs::write(pids.0.join("cgroup.procs"), engine.pid().to_string()).expect("it moves");
+    // Threads that wait for more work of others end, and no new one is to be had.
+    let few = wait_for(PATIENCE, || (threads(engine.pid()) <= 4).then_some(()));
+    assert!(few.is_some(), "{} threads stay", threads(engine.pid()));
+    pids.take(&engine.pid());
     pids.limit("1");
+    let why = text(&engine.bargee(&["logs", "web"]).stderr);
+    assert!(why.contains("cannot start a thread: resource temporarily unavailable"), "{why}");
     let why = fails(&engine, &["run", "-d", "--rm", "--name", "new", "busybox", "sleep", "1000"]);
     assert!(why.contains("resource temporarily unavailable"), "{why}\n{}", engine.log());
     assert_eq!(names(&engine), ["web"], "nothing is half done");
@@ -323,4 +349,124 @@ fn without_free_pids_a_start_fails_cleanly_and_works_again_later() {
     pids.limit("max");
     assert_eq!(ok(&engine, &["run", "--rm", "busybox", "echo", "back"]), "back");
     drop(engine);
+}
+
+#[test]
+fn a_read_only_run_folder_stops_no_container_and_is_named() {
+    if !possible() {
+        return;
+    }
+    on_a_host(|| {
+        let mut engine = Engine::prepared(|engine| memory(&engine.run(), "64m"));
+        engine.load_busybox("busybox");
+        ok(&engine, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
+        let pid = ok(&engine, &["inspect", "-f", "{{.State.Pid}}", "web"]);
+        make_read_only(&engine.run());
+        let why = fails(&engine, &["run", "-d", "--rm", "--name", "new", "busybox", "sleep", "5"]);
+        assert!(why.to_lowercase().contains("read-only file system"), "{why}");
+        assert_eq!(names(&engine), ["web"], "nothing is half done");
+        assert_eq!(state(&engine, "web"), "running");
+        let named = format!("{} is on a read-only disk", engine.run().display());
+        assert!(text(&engine.bargee(&["ps"]).stderr).contains(&named));
+        // The next engine can't even listen, says so, and touches nothing.
+        engine.kill();
+        engine.spawn(|_| ());
+        let ended = wait_for(PATIENCE, || engine.has_ended().then_some(()));
+        assert!(ended.is_some(), "it goes on:\n{}", engine.log());
+        let log = engine.log();
+        let last = log.lines().last().unwrap_or_default();
+        let named = last.contains(&engine.run().display().to_string());
+        assert!(named && last.to_lowercase().contains("read-only file system"), "{log}");
+        assert!(lives(pid.parse().expect("a number")));
+        let top = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(engine.run(), top).expect("it is writable again");
+        engine.launch();
+        assert_eq!(ok(&engine, &["inspect", "-f", "{{.State.Pid}}", "web"]), pid);
+        assert_eq!(ok(&engine, &["run", "--rm", "busybox", "echo", "back"]), "back");
+        assert_eq!(text(&engine.bargee(&["ps"]).stderr), "");
+    });
+}
+
+/// Returns the score by which the kernel chooses whom to end for want of memory.
+fn oom_score(pid: i64) -> String {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
+}
+
+#[test]
+fn an_engine_that_the_kernel_ends_for_want_of_memory_is_back_and_containers_stay() {
+    if !possible() {
+        return;
+    }
+    let limit = Limited::new("memory", "memory.limit_in_bytes", "memory.max");
+    let Some(limit) = limit else { return };
+    let kept = Kept::start();
+    let host = &kept.host.0;
+    ok(host, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
+    let init = || ok(host, &["inspect", "-f", "{{.State.Pid}}", "web"]).parse().expect("a pid");
+    let web: i64 = init();
+    let engine = kept.engine();
+    let scores = [web, parent_of(web), engine, parent_of(engine)].map(oom_score);
+    let may_lower =
+        Command::new("sh").args(["-c", "echo -999 > /proc/self/oom_score_adj"]).output();
+    let wanted = match may_lower.expect("a shell").status.success() {
+        true => ["0", "-998", "-500", "-500"],
+        // Without CAP_SYS_RESOURCE nobody is spared (proc_pid_oom_score_adj(5)).
+        false => ["0"; 4],
+    };
+    assert_eq!(scores, wanted, "container, shim, engine, keeper");
+    limit.limit("131072");
+    limit.take(&engine);
+    let ended = wait_for(PATIENCE, || {
+        // What it is asked takes memory; whoever asks in the last moment is told that nobody answers.
+        for words in [["ps", "-a"], ["logs", "web"], ["network", "ls"], ["system", "df"]] {
+            drop(host.bargee(&words));
+        }
+        (!lives(engine)).then_some(())
+    });
+    assert!(ended.is_some(), "it lives on that little:\n{}", kept.log());
+    assert_ne!(kept.engine(), engine);
+    assert!(kept.log().contains("signal: 9"), "{}", kept.log());
+    assert_eq!(init(), web);
+    assert_eq!(ok(host, &["run", "--rm", "busybox", "echo", "back"]), "back");
+    ok(host, &["system", "check"]);
+    assert_eq!(names(host), ["web"], "nothing is half done");
+}
+
+#[test]
+fn without_address_space_a_verb_fails_or_ends_the_engine_and_nothing_is_half_done() {
+    if !possible() {
+        return;
+    }
+    let kept = Kept::start();
+    let host = &kept.host.0;
+    ok(host, &["run", "-d", "--init", "--name", "web", "busybox", "sleep", "1000"]);
+    let init = || ok(host, &["inspect", "-f", "{{.State.Pid}}", "web"]);
+    let web = init();
+    let engine = kept.engine();
+    let pages = fs::read_to_string(format!("/proc/{engine}/statm")).expect("it lives");
+    let pages: u64 = pages.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(engine).expect("a pid"));
+    let tight = Rlimit { current: Some(pages * 4096 + (256 << 10)), maximum: None };
+    prlimit(pid, Resource::As, tight).expect("its limit");
+    let mut refused = 0;
+    for _ in 0..5 {
+        let output = host.bargee(&["run", "--rm", "busybox", "true"]);
+        refused += usize::from(!output.status.success());
+        assert!(output.status.success() || !output.stderr.is_empty(), "it fails without a word");
+    }
+    assert!(refused > 0, "it had all that it needs");
+    // The same engine with more of it, or the next one.
+    let unlimited = Rlimit { current: None, maximum: None };
+    if lives(engine) {
+        prlimit(pid, Resource::As, unlimited).expect("its limit");
+    }
+    kept.engine();
+    assert_eq!(init(), web);
+    assert_eq!(ok(host, &["run", "--rm", "busybox", "echo", "back"]), "back");
+    let clean = wait_for(PATIENCE, || {
+        let check = host.bargee(&["system", "check"]);
+        (check.status.success() && names(host) == ["web"]).then_some(())
+    });
+    assert!(clean.is_some(), "{:?}\n{}", host.bargee(&["system", "check"]), kept.log());
 }

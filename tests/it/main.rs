@@ -21,6 +21,7 @@ mod endurance;
 mod exhaustion;
 mod faults;
 mod files;
+mod firewalls;
 mod foreground;
 mod healing;
 mod history;

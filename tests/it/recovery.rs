@@ -12,6 +12,9 @@ use bargee::protocol::{ApplyOptions, DownRequest};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
+use super::support::folder::free_port;
+use super::support::kept::Kept;
+use super::support::process::{lives, parent_of, processes, signal};
 use super::support::stack::{Host, request};
 
 /// A web server and a client, which want to run for ever.
@@ -39,11 +42,6 @@ services:
     )
 }
 
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("it is bound").port()
-}
-
 fn get(port: u16) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -51,11 +49,6 @@ fn get(port: u16) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     answer.contains("well").then_some(answer)
-}
-
-pub(crate) fn signal(pid: i64, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
-    kill_process(pid, signal).expect("it runs");
 }
 
 fn state(engine: &Engine, id: &str) -> serde_json::Value {
@@ -67,34 +60,6 @@ fn state(engine: &Engine, id: &str) -> serde_json::Value {
 fn init_of(engine: &Engine, id: &str) -> i64 {
     wait_for(PATIENCE, || state(engine, id)["Pid"].as_i64().filter(|pid| *pid > 0))
         .unwrap_or_else(|| panic!("{id} does not run\n{}", engine.log()))
-}
-
-/// One that only waits to be reaped, by whoever adopted it, is dead.
-fn lives(pid: i64) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|text| text.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
-}
-
-pub(crate) fn parent_of(pid: i64) -> i64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
-    let (_, fields) = stat.rsplit_once(") ").expect("a name");
-    fields.split(' ').nth(1).expect("a parent").parse().expect("a number")
-}
-
-/// Processes whose command line names `word`.
-fn processes(word: &str) -> Vec<(i64, String)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("proc is mounted").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(word) {
-            found.push((pid, line));
-        }
-    }
-    found
 }
 
 /// Everything of the kernel's that belongs to this root: nothing, once it is shut.
@@ -127,49 +92,6 @@ fn left_of(folder: &Path) -> BTreeSet<String> {
 fn until_nothing_is_left(folder: &Path) {
     let clean = wait_for(PATIENCE, || left_of(folder).is_empty().then_some(()));
     assert!(clean.is_some(), "{:#?}", left_of(folder));
-}
-
-/// An engine under a keeper, as the first command of a user starts it. Dropping it shuts everything.
-pub(crate) struct Kept {
-    pub(crate) host: Host,
-}
-
-impl Kept {
-    pub(crate) fn start() -> Self {
-        let mut engine = Engine::start();
-        engine.load_busybox("busybox");
-        assert!(engine.stop().success());
-        let kept = Self { host: Host(engine) };
-        kept.command(&["engine", "start"]);
-        kept
-    }
-
-    pub(crate) fn command(&self, arguments: &[&str]) -> String {
-        let output = self.host.0.bargee(arguments);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    /// Returns the engine's pid, once one answers.
-    pub(crate) fn engine(&self) -> i64 {
-        let socket = self.host.0.socket();
-        wait_for(PATIENCE, || {
-            let stream = std::os::unix::net::UnixStream::connect(&socket).ok()?;
-            let answer = super::support::http::Client::over(stream).get("/bargee/v1/version");
-            answer.ok()?.json()["pid"].as_i64()
-        })
-        .expect("an engine answers")
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if std::os::unix::net::UnixStream::connect(self.host.0.socket()).is_ok() {
-            drop(self.host.0.bargee(&["rm", "-f", "web", "shop-web-1", "shop-client-1", "alone"]));
-            drop(self.host.0.bargee(&["system", "shutdown"]));
-        }
-    }
 }
 
 #[test]

@@ -123,12 +123,21 @@ pub fn ask(target: &str) -> Option<String> {
 
 /// The same from where a process is.
 pub fn ask_from(pid: &str, target: &str) -> Option<String> {
+    ask_from_within(pid, target, PATIENCE)
+}
+
+/// Whether nothing answers there to where a process is.
+pub fn is_closed_from(pid: &str, target: &str) -> bool {
+    ask_from_within(pid, target, IMPATIENCE).is_none()
+}
+
+fn ask_from_within(pid: &str, target: &str, patience: Duration) -> Option<String> {
     let path = format!("/proc/{}/ns/net", pid.trim());
     let namespace = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let target = target.to_owned();
     let thread = std::thread::spawn(move || {
         nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).expect("its namespace");
-        ask(&target)
+        ask_within(&target, patience)
     });
     thread.join().expect("it is asked")
 }
