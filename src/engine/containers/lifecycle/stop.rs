@@ -95,13 +95,24 @@ impl Engine {
         self: &Arc<Self>,
         handle: &Handle,
     ) -> Result<(), EngineError> {
-        let phase = handle.row().phase;
-        if phase == Phase::Restarting {
-            self.change(handle, Durability::Process, |row| row.phase = Phase::Exited)?;
+        match self.begin_stop(handle)? {
+            Some(shim) => self.kill_now(handle, &shim).await,
+            None => Ok(()),
         }
-        let Some(shim) = handle.shim().filter(|_| is_up(phase)) else { return Ok(()) };
-        self.change(handle, Durability::Process, |row| row.phase = Phase::Stopping)?;
-        self.kill_now(handle, &shim).await
+    }
+
+    /// Writes down that a container is about to end, and returns its shim if it is up. An exit may be written down at
+    /// any moment, be it of a kill that waited for no verb, and stays.
+    fn begin_stop(&self, handle: &Handle) -> Result<Option<Arc<Shim>>, EngineError> {
+        let shim = handle.shim();
+        let row = self.change(handle, Durability::Process, |row| {
+            row.phase = match row.phase {
+                Phase::Restarting => Phase::Exited,
+                phase if is_up(phase) && shim.is_some() => Phase::Stopping,
+                phase => phase,
+            };
+        })?;
+        Ok(shim.filter(|_| row.phase == Phase::Stopping))
     }
 
     /// Kills what runs without waiting for the verb that is under way, so that this one ends soon.
@@ -125,9 +136,8 @@ impl Engine {
         grace: Option<i64>,
     ) -> Result<(), EngineError> {
         let row = handle.row();
-        if let Some(shim) = handle.shim().filter(|_| is_up(row.phase)) {
+        if let Some(shim) = self.begin_stop(handle)? {
             let paused = row.phase == Phase::Paused;
-            self.change(handle, Durability::Process, |row| row.phase = Phase::Stopping)?;
             self.signal(handle, &shim, signal).await?;
             if paused {
                 // A frozen program can't obey.
