@@ -62,6 +62,15 @@ pub struct StackArgs {
 }
 
 impl StackArgs {
+    /// Returns whether nothing was said.
+    pub(crate) fn is_default(&self) -> bool {
+        self.file.is_empty()
+            && self.project_name.is_none()
+            && self.project_directory.is_none()
+            && self.env_file.is_empty()
+            && self.profile.is_empty()
+    }
+
     /// Puts what was said before the verb in front of what was said behind it.
     pub(crate) fn after(&mut self, before: &StackChoice) {
         self.file.splice(0..0, before.files.iter().cloned());

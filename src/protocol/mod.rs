@@ -13,7 +13,7 @@ mod stacks;
 pub use check::{CheckReport, Fault, Finding};
 pub use history::{RevisionContent, RevisionView, RollbackRequest};
 pub use log_level::{InvalidLogLevel, LogLevel};
-pub use plan::{PlanReport, PlanStep};
+pub use plan::{PlanFile, PlanReport, PlanStep};
 pub use progress::Progress;
 pub use run::{OneoffChange, RunRequest};
 pub use stacks::{

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stacks::ApplyRequest;
+
 /// What would change. `text` is the form that people read; the rest is for `--json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
@@ -12,6 +14,23 @@ pub struct PlanReport {
     pub warnings: Vec<String>,
     /// A line for each step with those that it follows; empty unless [`super::ApplyOptions::detail`] asked for it.
     pub text: String,
+    /// Of all steps, whole: the same plan on a machine that has not changed. With [`super::ApplyOptions::with_digest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// A plan that is kept, to be carried out later exactly as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanFile {
+    /// Of this form; another number is another form.
+    pub bargee_plan: u32,
+    pub digest: String,
+    pub request: ApplyRequest,
+    pub report: PlanReport,
+}
+
+impl PlanFile {
+    pub const VERSION: u32 = 1;
 }
 
 /// One step. Numbers start at 1 and are those of the progress lines.

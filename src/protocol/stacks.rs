@@ -65,6 +65,10 @@ pub struct ApplyOptions {
     pub take_over: bool,
     /// Seconds of grace for containers that are replaced, over their own.
     pub timeout: Option<u64>,
+    /// Tell the plan's digest.
+    pub with_digest: bool,
+    /// Carry out the plan of this digest and no other.
+    pub expected_plan: Option<String>,
     /// Who asks, for the stack's history.
     pub author: Option<String>,
     /// Why, for the stack's history.

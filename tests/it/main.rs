@@ -31,6 +31,7 @@ mod keys;
 mod limits;
 mod network;
 mod oneoff;
+mod plan_file;
 mod recovery;
 mod repair;
 mod rollout;

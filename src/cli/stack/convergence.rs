@@ -119,6 +119,24 @@ impl Convergence {
         Ok(wanted)
     }
 
+    /// Returns whether nothing but services was said.
+    pub(crate) fn is_plain(&self) -> bool {
+        let flags = [
+            self.force_recreate,
+            self.no_recreate,
+            self.no_deps,
+            self.no_start,
+            self.keep_orphans,
+            self.build,
+            self.take_over,
+        ];
+        !flags.contains(&true)
+            && self.files.is_default()
+            && self.scale.is_empty()
+            && self.pull.is_none()
+            && self.timeout.is_none()
+    }
+
     /// Returns the request for `wanted`.
     pub(crate) fn request(
         &self,
@@ -144,6 +162,8 @@ impl Convergence {
                 take_over: self.take_over,
                 detail: false,
                 timeout: self.timeout,
+                with_digest: false,
+                expected_plan: None,
                 author: Some(history::author()),
                 message: self.message.clone(),
             },

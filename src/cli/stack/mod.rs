@@ -17,6 +17,7 @@ mod log;
 pub(crate) mod logs;
 pub(crate) mod pause;
 pub(crate) mod plan;
+mod plan_file;
 mod plan_text;
 pub(crate) mod port;
 mod problems;

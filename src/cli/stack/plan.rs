@@ -1,7 +1,10 @@
 //! `bargee plan`: what `up` would change, and why. Exit code 0: nothing; 2: something; 1: an error.
 
+use std::path::PathBuf;
+
 use super::ansi::Paint;
 use super::convergence::Convergence;
+use super::plan_file;
 use super::plan_text;
 use super::problems::tell_problems;
 use super::requests;
@@ -15,6 +18,9 @@ use crate::cli::verb::Verb;
 pub(crate) struct Args {
     #[command(flatten)]
     convergence: Convergence,
+    /// Keep the plan in a file, for `bargee apply FILE`
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
@@ -29,6 +35,7 @@ impl Verb for Args {
         let client = global.connect().await?;
         let mut request = self.convergence.request(&wanted, false, None);
         request.options.detail = self.json;
+        request.options.with_digest = self.out.is_some();
         let report = requests::plan(&client, &request).await?;
         if self.json {
             let text = serde_json::to_string_pretty(&report).map_err(|error| {
@@ -43,6 +50,10 @@ impl Verb for Args {
         if !report.problems.is_empty() {
             tell_problems(Some(&wanted), &report.problems);
             return Err(CliError::Told);
+        }
+        if let Some(path) = &self.out {
+            let request = self.convergence.request(&wanted, false, None);
+            plan_file::write(path, request, report.clone())?;
         }
         let code = if report.steps.is_empty() { exit::OK } else { exit::CHANGES };
         // The process ends now; to free a large stack piece by piece takes longer than to print it.

@@ -1,10 +1,13 @@
-//! `bargee up` and `bargee apply`: make the machine what the files want; `up` then follows the logs.
+//! `bargee up` and `bargee apply`: make the machine what the files want, or what a kept plan says; `up` then follows the
+//! logs.
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::addresses;
 use super::convergence::Convergence;
 use super::foreground::{self, Foreground};
+use super::history;
+use super::plan_file;
 use super::requests;
 use super::show::{Display, show};
 use super::tell;
@@ -143,7 +146,7 @@ async fn detached(
     Ok(exit::OK)
 }
 
-/// `bargee apply`: `up -d` by another name.
+/// `bargee apply`: `up -d` by another name, or a plan that was kept.
 pub(crate) mod apply {
     use super::*;
 
@@ -164,9 +167,28 @@ pub(crate) mod apply {
 
     impl Verb for Args {
         async fn run(self, global: &Global) -> Result<u8, CliError> {
+            let wait = self.wait || self.wait_timeout.is_some();
+            if let [word] = self.convergence.services.as_slice()
+                && let Some(plan) = plan_file::read(word)?
+            {
+                if !self.convergence.is_plain() || global.stack.is_made() {
+                    let hint = "what is wanted was said when the plan was made";
+                    return Err(tell::refuse("apply FILE takes no further options", Some(hint)));
+                }
+                let mut request = plan.request;
+                let options = &mut request.options;
+                options.expected_plan = Some(plan.digest);
+                options.author = Some(history::author());
+                (options.wait, options.wait_timeout) = (wait, self.wait_timeout);
+                options.detail = self.json;
+                let client = global.connect().await?;
+                let lines = requests::apply(&client, &request).await?;
+                let title = format!("apply {}", request.submission.stack.name);
+                show(lines, &title, Display::choose(self.json), None).await?;
+                return Ok(exit::OK);
+            }
             let wanted = self.convergence.wanted(global)?;
             let client = global.connect().await?;
-            let wait = self.wait || self.wait_timeout.is_some();
             let (convergence, timeout) = (&self.convergence, self.wait_timeout);
             detached(&client, convergence, &wanted, wait, timeout, self.json).await
         }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::StackError;
 use super::keep::LIMIT;
 use super::merge::{Merged, merge};
-use super::report::{Detail, Failure, Teller, report};
+use super::report::{Detail, Failure, Teller, digest, report};
 use super::revision::{Asked, Content, check_owner};
 use super::turns::{Claim, Held};
 use crate::engine::background;
@@ -72,7 +72,8 @@ impl Engine {
         // Without a turn: it changes nothing, and a run may wait for long.
         let ApplyRequest { submission, options } = request;
         let prepared = tokio::task::block_in_place(|| self.prepare(submission, &options))?;
-        let report = report(name.as_str(), &prepared.plan, Detail::of(&options));
+        let mut report = report(name.as_str(), &prepared.plan, Detail::of(&options));
+        report.digest = options.with_digest.then(|| digest(&prepared.plan));
         self.give_memory_back_soon();
         // Nobody waits for it, and a large stack has a lot to free.
         if let Err(error) = background::start(move || drop(prepared)) {
@@ -179,6 +180,10 @@ impl Engine {
         teller.plan(&prepared.plan);
         if !prepared.plan.problems.is_empty() {
             return Err(Failure::of_problems(&prepared.plan));
+        }
+        if options.expected_plan.as_ref().is_some_and(|kept| *kept != digest(&prepared.plan)) {
+            let error = StackError::PlanOutdated { name: name.to_owned() };
+            return Err(EngineError::from(error).into());
         }
         turn.heals.forget();
         let mut host = RealHost { way, ..RealHost::new(self) };

@@ -24,6 +24,10 @@ pub enum StackError {
     RevisionImagesGone { name: String, number: u32, images: Vec<String> },
     #[error("{} ran since revision {number}, and what it did is not undone", jobs.join(", "))]
     JobsRanSince { number: u32, jobs: Vec<String> },
+    #[error(
+        "the machine or the stack {name} has changed since the plan was made, so nothing was done"
+    )]
+    PlanOutdated { name: String },
     #[error("{word:?} is no signal")]
     BadSignal { word: String },
 }
@@ -35,7 +39,8 @@ impl StackError {
             Self::OtherSource { .. }
             | Self::NoGoodRevision { .. }
             | Self::RevisionImagesGone { .. }
-            | Self::JobsRanSince { .. } => Kind::Conflict,
+            | Self::JobsRanSince { .. }
+            | Self::PlanOutdated { .. } => Kind::Conflict,
             Self::BadRevision { .. } => Kind::Internal,
             Self::BadName { .. }
             | Self::NoService { .. }
@@ -54,6 +59,9 @@ impl StackError {
             Self::BadRevision { .. } => Some("run up again with the stack's file".into()),
             Self::NoRevision { name, .. } | Self::NoGoodRevision { name } => {
                 Some(format!("bargee stack history {name} lists the revisions"))
+            }
+            Self::PlanOutdated { .. } => {
+                Some("look at what would be done now: bargee plan -o FILE".into())
             }
             Self::RevisionImagesGone { .. } => {
                 Some("load them again, or choose another revision".into())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::protocol::{ApplyOptions, PlanReport, PlanStep, Progress};
@@ -12,6 +13,7 @@ use crate::reconcile::controller::Notice;
 use crate::reconcile::desired::Desired;
 use crate::reconcile::plan::{Plan, Planned};
 use crate::reconcile::rollout;
+use crate::spec::digest::Digest;
 use crate::spec::name::ServiceName;
 use crate::spec::stack::FailureAction;
 
@@ -57,7 +59,14 @@ pub(super) fn report(stack: &str, plan: &Plan, detail: Detail) -> PlanReport {
             Detail::Cause => String::new(),
             Detail::Whole => plan.to_string(),
         },
+        digest: None,
     }
+}
+
+/// Returns the digest of all that `plan` does, in its order.
+pub(super) fn digest(plan: &Plan) -> String {
+    let text = serde_json::to_vec(&plan.document()).expect("a plan has only string keys");
+    Digest::from_bytes(&Sha256::digest(text).into()).as_str().to_owned()
 }
 
 /// Returns a step as JSON, without the contents of files: they may be secrets.
