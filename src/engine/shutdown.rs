@@ -1,6 +1,7 @@
 //! Stopping everything of this root, for the machine's own shutdown and for `system shutdown`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -43,7 +44,23 @@ impl Engine {
         }
         let closed = self.close_networks().await;
         let left = tokio::task::block_in_place(|| self.leave_cgroup_of_helpers());
-        closed.and(left)
+        closed.and(left).and(self.leave_home())
+    }
+
+    /// Gives the cgroup that was given to us back as it came. A unit whose parked process was killed starts anew only so:
+    /// systemd puts the next one into the unit's own cgroup.
+    fn leave_home(&self) -> Result<(), EngineError> {
+        let home = self.paths.home();
+        if home.is_empty() {
+            return Ok(());
+        }
+        match Cgroup::open(&self.machine.cgroups, home) {
+            Ok(cgroup) => cgroup.take_controllers_back().map_err(|error| {
+                EngineError::io(format!("give the cgroup {home} back"))(io::Error::other(error))
+            }),
+            // It went with the last of its containers.
+            Err(_) => Ok(()),
+        }
     }
 
     /// An exit lets the shim go behind its event; here that is waited for.

@@ -180,6 +180,12 @@ impl Cgroup {
         }
     }
 
+    /// Gives no controller to those below any more, unless they need it: a version 2 cgroup that does takes no process
+    /// in. The next cgroup that is made below gets them again.
+    pub fn take_controllers_back(&self) -> Result<(), CgroupError> {
+        self.v2_dir().map_or(Ok(()), v2::take_controllers_back)
+    }
+
     /// Returns the directory below each mount, version 2 last.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         let mut dirs: Vec<PathBuf> =

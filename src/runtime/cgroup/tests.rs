@@ -33,6 +33,17 @@ fn read(dir: &Path, name: &str) -> String {
     fs::read_to_string(dir.join(name)).unwrap().trim().to_owned()
 }
 
+#[test]
+fn controllers_are_taken_back_at_once() {
+    let mount = tempfile::tempdir().unwrap();
+    let dir = mount.path().join("unit");
+    fill(mount.path(), &[("cgroup.controllers", "")]);
+    fill(&dir, &[("cgroup.subtree_control", "cpu memory pids\n")]);
+    let roots = Roots::detect(mount.path()).unwrap();
+    Cgroup::open(&roots, "/unit").unwrap().take_controllers_back().unwrap();
+    assert_eq!(read(&dir, "cgroup.subtree_control"), "-cpu -memory -pids");
+}
+
 /// A cgroup below this host's own mounts that removes itself, with its parent, in any case.
 struct OnHost {
     roots: Roots,
@@ -59,6 +70,10 @@ impl OnHost {
 
     /// Starts a shell that joins the cgroup by itself, then runs `script`.
     fn shell(&self, cgroup: &Cgroup, script: &str) -> Child {
+        self.shell_that_reads(cgroup, script, Stdio::null())
+    }
+
+    fn shell_that_reads(&self, cgroup: &Cgroup, script: &str, input: Stdio) -> Child {
         let mut joins = String::new();
         for dir in cgroup.dirs() {
             let file = if dir.join("tasks").exists() { "tasks" } else { "cgroup.procs" };
@@ -66,6 +81,7 @@ impl OnHost {
         }
         Command::new("/bin/sh")
             .args(["-c", &format!("{joins}echo in\n{script}")])
+            .stdin(input)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap()
@@ -87,6 +103,12 @@ fn await_join(child: &mut Child) {
     let mut line = [0; 3];
     child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
     assert_eq!(&line, b"in\n");
+}
+
+/// Lets a shell read a line.
+fn go_on(child: &mut Child) {
+    use std::io::Write;
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
 }
 
 #[test]
@@ -275,6 +297,39 @@ fn device_rules_of_version_2_are_set_and_replaced() {
     cgroup.update(&with_devices(more)).unwrap();
     assert_eq!(host.shell(&cgroup, OPENS).wait().unwrap().code(), Some(3));
     cgroup.remove().unwrap();
+}
+
+#[test]
+fn one_that_holds_a_process_gives_no_controller_until_it_went_below() {
+    let Some(host) = OnHost::new("busy") else { return };
+    let Some(dir) = host.roots.v2_mount().map(|mount| mount.join(&host.parent)) else {
+        skipped::<()>("this host has no cgroup v2 tree");
+        return;
+    };
+    if read(&dir, "cgroup.controllers").is_empty() {
+        skipped::<()>("this host's controllers are those of version 1");
+        return;
+    }
+    let parent = Cgroup::open(&host.roots, &host.parent).unwrap();
+    let below = dir.join("own/cgroup.procs");
+    let script = format!("read line; echo 0 > {} || exit 98; echo in; read line", below.display());
+    let mut child = host.shell_that_reads(&parent, &script, Stdio::piped());
+    await_join(&mut child);
+    Cgroup::ensure(&host.roots, &format!("{}/own", host.parent)).unwrap();
+    assert_eq!(
+        (&*read(&dir, "cgroup.subtree_control"), &*read(&dir, "cgroup.type")),
+        ("", "domain")
+    );
+    go_on(&mut child);
+    await_join(&mut child);
+    let limited = host.create(r#"{"memory":{"limit":16777216},"cpu":{"quota":50000}}"#);
+    assert_eq!(limited.unenforced(), []);
+    limited.remove().unwrap();
+    go_on(&mut child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // As it came.
+    parent.take_controllers_back().unwrap();
+    assert_eq!(read(&dir, "cgroup.subtree_control"), "");
 }
 
 #[test]

@@ -73,24 +73,57 @@ pub(super) fn apply(
 
 /// Lets children of `parent` use the controllers that it has.
 ///
-/// A parent with processes refuses this (`EBUSY`, "no internal processes"); what is missing then shows when a
-/// limit is set.
+/// One with processes of its own gives none ("no internal processes"); what is missing then shows when a limit is set.
+/// The kernel would refuse some (`EBUSY`), but take `cpuset`, `cpu` and `pids`: `parent` would become the root of a
+/// threaded subtree, which no process can be moved out of to a domain below (section "Threads").
 pub(super) fn delegate_controllers(parent: &Path) -> Result<(), CgroupError> {
     let available = files::read(&parent.join("cgroup.controllers"))?;
     let control = parent.join("cgroup.subtree_control");
     let enabled = files::read(&control)?;
-    for name in available.split_whitespace() {
-        if !CONTROLLERS.contains(&name) || enabled.split_whitespace().any(|on| on == name) {
-            continue;
-        }
+    let is_missing = |name: &&str| {
+        CONTROLLERS.contains(name) && !enabled.split_whitespace().any(|on| on == *name)
+    };
+    let missing: Vec<&str> = available.split_whitespace().filter(is_missing).collect();
+    if missing.is_empty() || holds_processes(parent)? {
+        return Ok(());
+    }
+    for name in missing {
         let value = format!("+{name}");
         match files::write_raw(&control, &value) {
             Ok(()) => {}
+            // A process came in between.
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             Err(source) => return Err(CgroupError::Write { file: control, value, source }),
         }
     }
     Ok(())
+}
+
+/// Whether the rule of no internal processes meets `dir`. The root, which has no type, is free of it.
+fn holds_processes(dir: &Path) -> Result<bool, CgroupError> {
+    if files::read_optional(&dir.join("cgroup.type"))?.is_none() {
+        return Ok(false);
+    }
+    let processes = files::read_optional(&dir.join("cgroup.procs"))?;
+    Ok(processes.is_some_and(|processes| !processes.trim().is_empty()))
+}
+
+/// Takes all controllers back from those below `dir`, so that it may hold processes again: all of them or, while one
+/// below passes them on (`EBUSY`), none.
+pub(super) fn take_controllers_back(dir: &Path) -> Result<(), CgroupError> {
+    let control = dir.join("cgroup.subtree_control");
+    let enabled = files::read(&control)?;
+    let value = enabled.split_whitespace().map(|name| format!("-{name}")).collect::<Vec<_>>();
+    if value.is_empty() {
+        return Ok(());
+    }
+    let value = value.join(" ");
+    match files::write_raw(&control, &value) {
+        Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
+            Err(CgroupError::Write { file: control, value, source: error })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Converts `cpu.shares` (2 to 262144) to `cpu.weight` (1 to 10000) with runc's formula since 1.4: a curve
