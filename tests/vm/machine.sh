@@ -170,7 +170,7 @@ shift || true
 case $verb in
   up) up ;;
   sh) guest "$@" ;;
-  push) tar -C "$(dirname "$1")" -cf - "$(basename "$1")" | guest "mkdir -p '$2' && tar -C '$2' -xf -" ;;
+  push) tar -C "$(dirname "$1")" -czf - "$(basename "$1")" | guest "mkdir -p '$2' && tar -C '$2' -xzf -" ;;
   down) down ;;
   cut) cut ;;
   reset)
