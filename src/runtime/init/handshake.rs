@@ -44,6 +44,8 @@ pub(crate) enum Outcome {
 
 /// The first byte of a child.
 const ALIVE: &[u8] = b"+";
+/// The byte that the terminal's descriptor travels with.
+const TERMINAL: &[u8] = b"t";
 /// The last byte before only the user's rights and `execve` are left. Without it the stream's end is the child's.
 const READY: &[u8] = b"=";
 
@@ -89,20 +91,19 @@ pub(crate) fn wait(child: OwnedFd) -> std::io::Result<Outcome> {
             Err(rustix::io::Errno::INTR) => continue,
             result => result?.bytes,
         };
-        let mut carried_fd = false;
+        let mut carried = 0;
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 for fd in fds {
-                    (terminal, carried_fd) = (Some(fd), true);
+                    (terminal, carried) = (Some(fd), TERMINAL.len());
                 }
             }
         }
         if received == 0 {
             break;
         }
-        if !carried_fd {
-            text.extend_from_slice(&bytes[..received]);
-        }
+        // Bytes that were sent before it may come with it, when this side was slow; none behind it does (unix(7)).
+        text.extend_from_slice(&bytes[..received.saturating_sub(carried)]);
     }
     let Some(text) = text.strip_prefix(ALIVE) else { return Ok(Outcome::Stillborn) };
     let text = match text.strip_prefix(READY) {
@@ -193,7 +194,37 @@ fn send_fd(parent: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), InitError> 
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    rustix::net::sendmsg(parent, &[IoSlice::new(b"t")], &mut ancillary, SendFlags::NOSIGNAL)
+    rustix::net::sendmsg(parent, &[IoSlice::new(TERMINAL)], &mut ancillary, SendFlags::NOSIGNAL)
         .during(|| "hand the terminal to the shim".into())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shim_that_listens_late_hears_all_that_was_said() {
+        let (ours, parent) = pair().expect("sockets are to be had");
+        let fd = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()).expect("it is there");
+        announce(parent.as_fd());
+        send_fd(parent.as_fd(), fd.as_fd()).expect("it is sent");
+        announce_ready(parent.as_fd());
+        drop(parent);
+        let outcome = wait(ours).expect("it was said");
+        assert!(matches!(outcome, Outcome::Executed { terminal: Some(_) }), "{outcome:?}");
+    }
+
+    #[test]
+    fn an_error_behind_a_terminal_is_heard_whole() {
+        let (ours, parent) = pair().expect("sockets are to be had");
+        let fd = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()).expect("it is there");
+        announce(parent.as_fd());
+        send_fd(parent.as_fd(), fd.as_fd()).expect("it is sent");
+        let _sent = rustix::net::send(&parent, b"127\nno such program", SendFlags::NOSIGNAL);
+        drop(parent);
+        let outcome = wait(ours).expect("it was said");
+        let Outcome::Failed { message, code } = outcome else { panic!("{outcome:?}") };
+        assert_eq!((message.as_str(), code), ("no such program", 127));
+    }
 }

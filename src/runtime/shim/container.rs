@@ -243,17 +243,22 @@ fn spawn(
                 taken.inspect_err(|_| running.discard())?;
                 return Ok(running);
             }
-            // It ends at once; waiting here keeps it from being taken for a container's exit.
             Outcome::Failed { message, code } => {
-                let _ = waitpid(Pid::from_raw(pid), None);
+                end(pid, &pidfd);
                 return Err(StartError { message, code });
             }
-            Outcome::Stillborn => {
-                let _ = waitpid(Pid::from_raw(pid), None);
-            }
+            Outcome::Stillborn => end(pid, &pidfd),
         }
     }
     Err(before("it was killed before it could do anything"))
+}
+
+/// Waits for a child that has failed, so that it isn't taken for a container's exit. One that lives on all the same
+/// would be waited for for ever.
+fn end(pid: i32, pidfd: &OwnedFd) {
+    // It is gone, as a rule.
+    let _ = sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
+    let _ = waitpid(Pid::from_raw(pid), None);
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, StartError> {
