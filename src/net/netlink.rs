@@ -152,9 +152,15 @@ pub async fn find_link(handle: &Handle, name: &str) -> Result<Option<LinkMessage
     }
 }
 
+/// Lists that are under way. A second one on the same socket is refused (EBUSY of `netlink_dump_start`), and handles
+/// of one connection share its socket.
+static LISTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Returns all links.
 pub async fn links(handle: &Handle) -> Result<Vec<LinkMessage>, NetlinkError> {
+    let alone = LISTS.lock().await;
     let links = handle.link().get().execute().try_collect().await;
+    drop(alone);
     let links: Vec<LinkMessage> = links
         .map_err(|source| NetlinkError::Request { action: "list the links".to_owned(), source })?;
     match links.is_empty() {
@@ -196,7 +202,9 @@ pub async fn link_names(handle: &Handle) -> Result<Vec<String>, NetlinkError> {
 
 /// Returns all addresses.
 pub async fn addresses(handle: &Handle) -> Result<Vec<AddressMessage>, NetlinkError> {
+    let alone = LISTS.lock().await;
     let addresses = handle.address().get().execute().try_collect().await;
+    drop(alone);
     let addresses = addresses.map_err(|source| NetlinkError::Request {
         action: "list the addresses".to_owned(),
         source,
@@ -212,6 +220,7 @@ pub async fn all_routes(handle: &Handle) -> Result<Vec<RouteMessage>, NetlinkErr
         RouteMessageBuilder::<Ipv6Addr>::new().build(),
     ];
     let mut found = Vec::new();
+    let alone = LISTS.lock().await;
     for request in requests {
         let routes: Vec<RouteMessage> =
             handle.route().get(request).execute().try_collect().await.map_err(|source| {
@@ -219,6 +228,7 @@ pub async fn all_routes(handle: &Handle) -> Result<Vec<RouteMessage>, NetlinkErr
             })?;
         found.extend(routes.into_iter().filter(|route| route.header.kind == RouteType::Unicast));
     }
+    drop(alone);
     confirm(handle).await?;
     Ok(found)
 }
