@@ -548,7 +548,7 @@ mod tests {
             (0..31).map(|level| format!("include: [f{0}.yaml, f{0}.yaml]", level + 1)).collect();
         let files: Vec<(&str, &str)> =
             names.iter().map(String::as_str).zip(texts.iter().map(String::as_str)).collect();
-        let start = std::time::Instant::now();
+        let start = crate::spec::cpu_time::CpuTime::start();
         assert!(codes(1, &files).contains(&"too-many-files"));
         assert!(start.elapsed().as_secs() < 2);
     }
@@ -559,7 +559,7 @@ mod tests {
         for number in 0..5_000 {
             text.push_str(&format!("  s{number}: {{extends: big}}\n"));
         }
-        let start = std::time::Instant::now();
+        let start = crate::spec::cpu_time::CpuTime::start();
         assert_eq!(codes(1, &[("a.yaml", &text)]), ["extends"]);
         assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
     }
@@ -601,7 +601,7 @@ mod tests {
                 "  s{number}:\n    image: x:${{TAG}}\n    ports: [\"{number}:80\"]\n"
             ));
         }
-        let start = std::time::Instant::now();
+        let start = crate::spec::cpu_time::CpuTime::start();
         assert_eq!(codes(2, &[("a.yaml", &text), ("b.yaml", &text)]), Vec::<&str>::new());
         assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
     }

@@ -1,6 +1,8 @@
 //! From the text of stack files to a [`stack::Stack`]. Pure: all input comes in as arguments.
 
 pub mod container;
+#[cfg(test)]
+mod cpu_time;
 pub mod digest;
 mod document;
 pub mod emit;
