@@ -19,7 +19,7 @@ use crate::engine::volumes::CreateVolume;
 use crate::reconcile::desired::{Desired, DesiredNetwork, DesiredReplica, DesiredVolume};
 use crate::reconcile::host::{Host, HostError, LiveChange, Step};
 use crate::reconcile::observed::{Health, Observed};
-use crate::reconcile::resolve::IMAGE_LABEL;
+use crate::reconcile::resolve::{CONFIG_HASH_LABEL, IMAGE_LABEL};
 use crate::spec::container::{Mount, MountKind};
 use crate::spec::name::StackName;
 use crate::spec::stack::{Condition, Network as NetworkSpec};
@@ -216,6 +216,11 @@ impl RealHost {
         }
         if let Some(id) = self.engine.image_id(&spec.image) {
             spec.labels.insert(IMAGE_LABEL.to_owned(), id);
+        }
+        if let Some(hash) = replica.compose_hash.as_ref().and_then(|hash| {
+            hash.resolve(|name| find(&self.engine, name).map(|handle| handle.id().to_owned()))
+        }) {
+            spec.labels.insert(CONFIG_HASH_LABEL.to_owned(), hash);
         }
         if !replica.oneoff {
             self.inherit_volumes(stack, replica, &mut spec.mounts);

@@ -204,7 +204,7 @@ impl Engine {
         for row in others.iter().filter(|row| names.contains(row.name.as_str())) {
             let owner = match &row.replica {
                 Some(replica) => format!("stack {}", replica.stack),
-                None => format!("container {}", short(&row.id)),
+                None => maker(&format!("container {}", short(&row.id)), &row.spec.labels),
             };
             observed.foreign_names.insert(row.name.clone(), owner);
         }
@@ -213,6 +213,18 @@ impl Engine {
     /// Returns the digest of the config of the image that `reference` means, if it is here.
     pub(crate) fn image_id(&self, reference: &str) -> Option<String> {
         self.image(reference).ok().map(|image| image.id)
+    }
+}
+
+/// Says of an object that no stack owns whose it is: docker compose's own are only observed.
+fn maker(object: &str, labels: &BTreeMap<String, String>) -> String {
+    match labels.get("com.docker.compose.project") {
+        Some(project) => {
+            format!(
+                "docker compose's project {project}; `docker compose -p {project} down` removes it"
+            )
+        }
+        None => object.to_owned(),
     }
 }
 
@@ -287,7 +299,10 @@ fn observe_network(
     if !ours && wanted.is_some_and(|wanted| !wanted.external) {
         let owner = match &network.stack {
             Some(other) => format!("stack {other}"),
-            None => format!("network {}, which no stack made", short(&network.id)),
+            None => {
+                let object = format!("network {}, which no stack made", short(&network.id));
+                maker(&object, &network.spec.labels)
+            }
         };
         observed.foreign_names.insert(network.name.clone(), owner);
         return;

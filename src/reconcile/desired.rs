@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::compose_hash::ComposeHash;
 use crate::spec::container::ContainerSpec;
 use crate::spec::name::{ServiceName, StackName};
 use crate::spec::origins::Origins;
@@ -65,6 +66,9 @@ pub struct DesiredReplica {
     pub hash: String,
     /// Config digest of the image, `None` when it is not on the machine yet.
     pub image_id: Option<String>,
+    /// Compose's hash of the service; the ids that it waits for are those of containers of these names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose_hash: Option<ComposeHash>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

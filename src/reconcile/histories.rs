@@ -46,6 +46,7 @@ pub(super) fn service(text: &str) -> Service {
             origins.add("environment.A", "stack.yaml", 7);
             origins
         },
+        compose_hash: None,
     }
 }
 

@@ -19,6 +19,8 @@ const LABELS: &str = "com.docker.compose.";
 /// Compose's label for the id of the image that a container was made of. The host sets it, as a plan may be made
 /// before the image is there.
 pub const IMAGE_LABEL: &str = "com.docker.compose.image";
+/// Compose's label for its hash of a service. The host sets it, as the hash may name containers by their ids.
+pub const CONFIG_HASH_LABEL: &str = "com.docker.compose.config-hash";
 /// Where compose tells its version, we tell ours.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -110,9 +112,9 @@ fn resolve_service(
     let replicas = (1..=service.replicas).map(|number| {
         let mut spec = resolve_container(stack, service, number);
         let hash = spec_hash(&mut spec);
-        // Compose counts a container to a project only if it has one. Ours is no hash of compose's: those differ
-        // from version to version.
-        spec.labels.insert(format!("{LABELS}config-hash"), hash.clone());
+        // Compose counts a container to a project only if it has one. The host puts compose's own in its place,
+        // where there is one.
+        spec.labels.insert(CONFIG_HASH_LABEL.to_owned(), hash.clone());
         Arc::new(DesiredReplica {
             service: service.name.clone(),
             number,
@@ -121,6 +123,9 @@ fn resolve_service(
             hash,
             image_id: images.get(&spec.image).cloned(),
             spec,
+            compose_hash: service.compose_hash.as_ref().map(|hash| {
+                hash.renamed(|other| shared_container(stack, &format!("service:{other}")))
+            }),
         })
     });
     DesiredService {
@@ -212,16 +217,14 @@ pub(super) fn needed_containers(spec: &ContainerSpec) -> impl Iterator<Item = &s
     shared_namespaces(spec).chain(others.map(|word| word.split(':').next().unwrap_or(word)))
 }
 
-/// Resolves `SERVICE[:ro]` and `container:NAME[:ro]` of `volumes_from`.
+/// Resolves `service:NAME[:ro]` of `volumes_from`; all else is a container's name.
 fn shared_volumes(stack: &Stack, from: &str) -> String {
-    if let Some(container) = from.strip_prefix("container:") {
-        return container.to_owned();
-    }
-    let (service, suffix) =
-        from.split_once(':').map_or((from, String::new()), |(s, m)| (s, format!(":{m}")));
-    match ServiceName::try_from(service).ok().and_then(|name| stack.services.get(&name)) {
-        Some(other) => container_name(stack, other, 1) + &suffix,
-        None => from.to_owned(),
+    let Some(named) = from.strip_prefix("service:") else { return from.to_owned() };
+    let (service, mode) = named.split_once(':').map_or((named, None), |(s, m)| (s, Some(m)));
+    let container = shared_container(stack, &format!("service:{service}"));
+    match mode {
+        Some(mode) => format!("{container}:{mode}"),
+        None => container,
     }
 }
 
@@ -357,6 +360,22 @@ impl LiveFields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_whose_volumes_are_shared_is_its_first_container() {
+        let stack = Stack {
+            name: crate::spec::name::StackName::try_from("shop".to_owned()).unwrap(),
+            services: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            working_dir: String::new(),
+            config_files: Vec::new(),
+            disabled: Vec::new(),
+        };
+        assert_eq!(shared_volumes(&stack, "service:db:ro"), "shop-db-1:ro");
+        assert_eq!(shared_volumes(&stack, "service:db"), "shop-db-1");
+        assert_eq!(shared_volumes(&stack, "other:ro"), "other:ro");
+    }
 
     #[test]
     fn the_hash_is_that_of_every_version_and_counts_no_live_field() {

@@ -1,5 +1,6 @@
 //! From the text of stack files to a [`stack::Stack`]. Pure: all input comes in as arguments.
 
+pub mod compose_hash;
 pub mod container;
 #[cfg(test)]
 mod cpu_time;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::compose_hash::ComposeHash;
 use super::container::ContainerSpec;
 use super::name::{ServiceName, StackName};
 use super::origins::Origins;
@@ -48,6 +49,10 @@ pub struct Service {
     pub attach: bool,
     /// Where the file says each key, for plans: dotted path (`mem_limit`) → `file:line`.
     pub origins: Origins,
+    /// For the label by which docker compose knows the containers again. `None`: it was not asked for, or can't be
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose_hash: Option<ComposeHash>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,44 @@ use serde_json::Value;
 use crate::support::clients;
 use crate::support::engine::{self, Engine};
 
+/// All that compose's hash has to know: files, references to other containers, paths, limits.
+const KNOWN_AGAIN: &str = r#"
+name: again
+services:
+  db:
+    image: bb
+    command: sleep 1000
+    init: true
+    environment: {A: "1", B: "<two>"}
+    env_file: [db.env]
+    label_file: [db.labels]
+    volumes: [data:/data, ./conf:/conf:ro]
+    configs: [{source: one, target: /etc/one}]
+    secrets: [two]
+    stop_grace_period: 1s
+  web:
+    image: bb
+    command: ["sleep", "1000"]
+    init: true
+    depends_on: {db: {condition: service_started, restart: true}}
+    deploy: {replicas: 2, resources: {limits: {cpus: "0.5", memory: 64m}}}
+    networks: {back: {aliases: [www]}}
+    stop_grace_period: 1s
+  beside:
+    image: bb
+    command: sleep 1000
+    init: true
+    network_mode: "service:db"
+    volumes_from: ["db:ro"]
+    ipc: "service:shared"
+    stop_grace_period: 1s
+  shared: {image: bb, command: sleep 1000, init: true, ipc: shareable, stop_grace_period: 1s}
+configs: {one: {content: one}}
+secrets: {two: {file: ./two}}
+networks: {back: {}}
+volumes: {data: {}}
+"#;
+
 const STACK: &str = r#"
 name: shop
 services:
@@ -196,4 +234,87 @@ fn a_stack_has_composes_labels_with_composes_values() {
     shop.up();
     assert_eq!(observe(), theirs);
     assert_eq!(theirs.len(), 6, "three containers, two networks, a volume");
+}
+
+/// Whether this compose hashes a service as ours do: earlier ones count dependencies, later ones omit a default.
+fn hashes_as_we_do(shop: &Shop) -> bool {
+    let version = shop.engine.docker(&["compose", "version", "--short"]);
+    let mut numbers = version.trim_start_matches('v').split(['.', '-', '+']).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        panic!("no version: {version}");
+    };
+    major == 2 && minor >= 30
+}
+
+/// What docker says on both its streams: compose tells its progress on standard error.
+fn told(shop: &Shop, words: &[&str]) -> String {
+    let output = shop.engine.docker_command(words).output().expect("docker starts");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "docker {words:?}: {text}\n{}", shop.engine.log());
+    text
+}
+
+/// The containers of a project by their names.
+fn containers(shop: &Shop, project: &str) -> Vec<String> {
+    let filter = format!("label=com.docker.compose.project={project}");
+    let listed = shop.engine.docker(&[
+        "ps",
+        "-a",
+        "--no-trunc",
+        "--filter",
+        &filter,
+        "--format",
+        "{{.Names}} {{.ID}}",
+    ]);
+    let mut lines: Vec<String> = listed.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn compose_up_takes_what_bargee_up_made_for_its_own() {
+    let Some(shop) = Shop::open() else { return };
+    if !hashes_as_we_do(&shop) {
+        return;
+    }
+    let folder = shop.engine.folder();
+    for (name, text) in [
+        ("again.yaml", KNOWN_AGAIN),
+        ("db.env", "C=of the file\nA=0\n"),
+        ("db.labels", "com.example.a=1\n"),
+        ("two", "secret"),
+    ] {
+        std::fs::write(folder.join(name), text).expect("a file");
+    }
+    std::fs::create_dir_all(folder.join("conf")).expect("a folder");
+    let file = folder.join("again.yaml").to_str().expect("the path is text").to_owned();
+    shop.bargee(&["up", "-d", "-f", &file]);
+    let before = containers(&shop, "again");
+    assert_eq!(before.len(), 5);
+    let told = told(&shop, &["compose", "-f", &file, "up", "-d"]);
+    assert_eq!(containers(&shop, "again"), before, "{told}");
+    assert!(told.contains("again-web-2  Running") && !told.contains("Recreate"), "{told}");
+    shop.bargee(&["plan", "-f", &file]);
+    // What the file changes is another container.
+    std::fs::write(&file, KNOWN_AGAIN.replace("www", "w3")).expect("a file");
+    let told = told(&shop, &["compose", "-f", &file, "up", "-d"]);
+    assert!(told.contains("again-web-2  Recreated"), "{told}");
+    assert!(told.contains("again-shared-1  Running"), "{told}");
+    shop.engine.docker(&["compose", "-f", &file, "down", "-v", "-t", "1"]);
+}
+
+#[test]
+fn what_compose_made_is_observed_and_left_alone() {
+    let Some(shop) = Shop::open() else { return };
+    shop.compose(&["up", "-d", "--wait"]);
+    let before = containers(&shop, "shop");
+    let plan = shop.engine.bargee(&["plan", "-f", shop.file()]);
+    let told = String::from_utf8_lossy(&plan.stderr).into_owned();
+    assert_eq!(plan.status.code(), Some(1), "{told}");
+    assert!(told.contains("shop-web-1 belongs to docker compose's project shop"), "{told}");
+    assert!(told.contains("`docker compose -p shop down` removes it"), "{told}");
+    assert_eq!(shop.engine.bargee(&["up", "-d", "-f", shop.file()]).status.code(), Some(1));
+    assert_eq!(containers(&shop, "shop"), before);
+    shop.compose(&["down", "-v", "-t", "1"]);
 }

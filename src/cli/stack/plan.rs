@@ -31,7 +31,11 @@ pub(crate) struct Args {
 
 impl Verb for Args {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
-        let wanted = self.convergence.wanted(global)?;
+        let mut wanted = self.convergence.wanted(global)?;
+        if self.out.is_some() {
+            // What is carried out later needs them.
+            wanted.add_compose_hashes();
+        }
         let client = global.connect().await?;
         let mut request = self.convergence.request(&wanted, false, None);
         request.options.detail = self.json;

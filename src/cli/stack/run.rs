@@ -125,8 +125,9 @@ impl Args {
             return Ok(None);
         }
         args.selected.push(self.words[0].clone());
-        let wanted = Wanted::read(&args)?;
+        let mut wanted = Wanted::read(&args)?;
         wanted.check_services([&self.words[0]])?;
+        wanted.add_compose_hashes();
         Ok(Some(wanted))
     }
 

@@ -67,9 +67,10 @@ pub(crate) struct Args {
 impl Verb for Args {
     async fn run(self, global: &Global) -> Result<u8, CliError> {
         // Before the engine is even looked for: wrong files change nothing.
-        let wanted = self.convergence.wanted(global)?;
+        let mut wanted = self.convergence.wanted(global)?;
         let services = self.attach.iter().chain(&self.no_attach).chain(&self.exit_code_from);
         wanted.check_services(services)?;
+        wanted.add_compose_hashes();
         if self.detach
             || self.wait
             || self.wait_timeout.is_some()
@@ -187,7 +188,8 @@ pub(crate) mod apply {
                 show(lines, &title, Display::choose(self.json), None).await?;
                 return Ok(exit::OK);
             }
-            let wanted = self.convergence.wanted(global)?;
+            let mut wanted = self.convergence.wanted(global)?;
+            wanted.add_compose_hashes();
             let client = global.connect().await?;
             let (convergence, timeout) = (&self.convergence, self.wait_timeout);
             detached(&client, convergence, &wanted, wait, timeout, self.json).await

@@ -12,6 +12,7 @@ use crate::cli::error::{CliError, chain};
 use crate::cli::stack_files::{self, StackArgs, StackError};
 use crate::diagnostic::{self, Colour, Diagnostic, SourceMap};
 use crate::protocol::{SourceText, Submission};
+use crate::spec::compose_hash;
 use crate::spec::name::ServiceName;
 use crate::spec::node::Node;
 use crate::spec::stack::Stack;
@@ -86,6 +87,12 @@ impl Wanted {
             }
         }
         found.into_iter().collect()
+    }
+
+    /// Gives the services the hashes by which docker compose knows their containers again. A plan needs none.
+    pub(crate) fn add_compose_hashes(&mut self) {
+        let home = std::env::var("HOME").ok();
+        compose_hash::add(&self.root, Arc::make_mut(&mut self.stack), home.as_deref());
     }
 
     /// Returns what the engine is given.

@@ -150,6 +150,7 @@ mod tests {
             on_unhealthy: Default::default(),
             reversible: false,
             attach: true,
+            compose_hash: None,
             origins: Default::default(),
         }
     }

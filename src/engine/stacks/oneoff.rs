@@ -252,6 +252,7 @@ mod tests {
             on_unhealthy: Default::default(),
             reversible: false,
             attach: true,
+            compose_hash: None,
             origins: Default::default(),
         }
     }

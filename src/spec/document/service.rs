@@ -149,6 +149,7 @@ fn empty(name: ServiceName, place: &Place<'_>, defaults: Extension) -> Loose {
             reversible: defaults.reversible.unwrap_or_default(),
             attach: true,
             origins: Origins::default(),
+            compose_hash: None,
         },
         span: place.key_span,
         path: place.path.clone(),
