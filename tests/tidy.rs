@@ -42,6 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tar", &["archive", "images"]),
     ("rusqlite", &["engine/state"]),
     ("axum", &["api"]),
+    ("tokio_tungstenite", &["api"]),
     ("hyper", &["api", "cli"]),
     ("clap", &["cli"]),
 ];

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::request_line::Expected;
 
 /// Largest JSON body that is read, in bytes. A stack with all its files and configs fits many times.
 const MAX_BODY: usize = 32 << 20;
@@ -43,11 +44,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for TypedBody<T> {
 /// A request's body, of which the unread rest is read and dropped: a client that is still sending when its request
 /// is refused would otherwise meet a closed connection instead of the reason.
 #[derive(Debug)]
-pub(super) struct Drained(Option<Incoming>);
+pub(super) struct Drained {
+    body: Option<Incoming>,
+    /// Told when the body is over, as another request may follow it.
+    next: Expected,
+}
 
 impl Drained {
-    pub(super) fn new(body: Incoming) -> Self {
-        Self(Some(body))
+    pub(super) fn new(body: Incoming, next: Expected) -> Self {
+        next.set(body.is_end_stream());
+        Self { body: Some(body), next }
     }
 }
 
@@ -59,26 +65,32 @@ impl hyper::body::Body for Drained {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.0 {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        if frame.is_ready() && body.is_end_stream() {
+            self.next.set(true);
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map(Incoming::size_hint).unwrap_or_default()
+        self.body.as_ref().map(Incoming::size_hint).unwrap_or_default()
     }
 }
 
 impl Drop for Drained {
     fn drop(&mut self) {
-        let Some(mut body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
+        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        let next = self.next.clone();
         // It ends with the body, or with the connection.
-        tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
+        tokio::spawn(async move {
+            while let Some(Ok(_)) = body.frame().await {}
+            next.set(body.is_end_stream());
+        });
     }
 }
 

@@ -23,9 +23,10 @@ use super::detach;
 use super::error::ApiError;
 use super::route::ApiVersion;
 use super::server;
+use super::websocket::{self, Handshake};
 
 /// Bytes that are moved at once.
-const CHUNK: usize = 32 << 10;
+pub(super) const CHUNK: usize = 32 << 10;
 
 /// Lets a handler take its connection over.
 #[derive(Debug, Clone)]
@@ -37,11 +38,11 @@ pub(crate) struct Hijack {
 /// What a client is connected to.
 pub(crate) struct Session {
     /// Clients of a terminal get raw bytes instead of frames.
-    tty: bool,
+    pub(super) tty: bool,
     /// The client's input goes to the process.
-    input: bool,
+    pub(super) input: bool,
     /// What the user types to leave a terminal.
-    keys: Vec<u8>,
+    pub(super) keys: Vec<u8>,
     /// Sent before the process's output, in the form that the client gets.
     pub(crate) before: Vec<u8>,
     /// The connection to the shim; without one the client gets `before` alone.
@@ -70,6 +71,8 @@ impl Session {
 pub(super) struct Taken {
     head: Vec<u8>,
     session: Session,
+    /// Messages instead of a raw stream.
+    messages: Option<websocket::Form>,
 }
 
 /// How the client asked for its raw stream.
@@ -111,8 +114,9 @@ impl Hijack {
 
     /// Hides the end of the client's input from hyper while a request is answered that may take the connection.
     pub(super) fn hold_end(&self, path: &str) -> Option<Held> {
-        let takes =
-            path.ends_with("/attach") || (path.contains("/exec/") && path.ends_with("/start"));
+        let takes = path.ends_with("/attach")
+            || path.ends_with("/attach/ws")
+            || (path.contains("/exec/") && path.ends_with("/start"));
         takes.then(|| {
             self.end.store(true, Ordering::Release);
             Held(Arc::clone(&self.end))
@@ -122,8 +126,18 @@ impl Hijack {
     /// Answers with the raw stream. Never returns: the connection's task drops the handler.
     pub(crate) async fn answer(&self, asked: Asked, session: Session) -> Response {
         let head = head(asked, session.tty);
+        self.hand_over(Taken { head, session, messages: None }).await
+    }
+
+    /// Answers with a web socket. Never returns either.
+    pub(crate) async fn answer_messages(&self, asked: Handshake, session: Session) -> Response {
+        let head = with_headers(asked.head());
+        self.hand_over(Taken { head, session, messages: Some(asked.form()) }).await
+    }
+
+    async fn hand_over(&self, taken: Taken) -> Response {
         // The receiver lives as long as the connection, and so this handler.
-        drop(self.takers.send(Taken { head, session }).await);
+        drop(self.takers.send(taken).await);
         std::future::pending().await
     }
 }
@@ -158,13 +172,17 @@ pub(crate) fn frame(stream: u8, text: &str) -> Vec<u8> {
 
 fn head(asked: Asked, tty: bool) -> Vec<u8> {
     let content_type = content_type(asked.version, tty);
-    let mut text = if asked.upgrade {
+    with_headers(if asked.upgrade {
         format!(
             "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
         )
     } else {
         format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n")
-    };
+    })
+}
+
+/// Adds the headers of every answer, and the head's end.
+fn with_headers(mut text: String) -> Vec<u8> {
     let mut headers = HeaderMap::new();
     server::decorate(&mut headers);
     for (name, value) in &headers {
@@ -187,6 +205,13 @@ impl Taken {
                 return;
             }
         };
+        if let Some(form) = self.messages {
+            let mut client = client;
+            return match client.write_all(&self.head).await {
+                Ok(()) => websocket::run(client, early, self.session, form).await,
+                Err(error) => left(Err(error)),
+            };
+        }
         let (client_in, mut client_out) = tokio::io::split(client);
         let mut first = self.head;
         if let Some(begin) = self.session.begin {
@@ -305,7 +330,7 @@ async fn copy(
 }
 
 /// Passes on the payloads of docker's frames: 8 bytes `[stream, 0, 0, 0, length (big endian)]` before each.
-async fn strip_frames(
+pub(super) async fn strip_frames(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<()> {

@@ -24,6 +24,7 @@ use tower_service::Service as _;
 use super::body::Drained;
 use super::error::ApiError;
 use super::hijack::{HeldEnd, Hijack, Taken};
+use super::request_line::{Expected, Mended};
 use super::{docker, process, route, stacks};
 use crate::engine::Engine;
 
@@ -120,8 +121,9 @@ where
     S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
 {
     let (stream, end) = HeldEnd::new(stream);
+    let (stream, expected) = Mended::new(stream);
     let (hijack, mut takers) = mpsc::channel(1);
-    let service = Front { router, hijack: Hijack::new(hijack, end) };
+    let service = Front { router, hijack: Hijack::new(hijack, end), expected };
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let mut connection = Box::pin(connection);
     let taken: Taken = tokio::select! {
@@ -144,10 +146,12 @@ where
         }
     };
     let parts = Pin::into_inner(connection).into_parts();
+    let (stream, unread) = parts.io.into_inner().into_parts();
+    let early = [parts.read_buf.as_ref(), &unread].concat();
     // Processes that clients are attached to go on without us.
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = taken.run(parts.io.into_inner().into_inner(), parts.read_buf) => {}
+        () = taken.run(stream.into_inner(), early.into()) => {}
     }
 }
 
@@ -156,6 +160,8 @@ where
 struct Front {
     router: Router,
     hijack: Hijack,
+    /// Told when a request's last byte was read.
+    expected: Expected,
 }
 
 impl Service<Request<Incoming>> for Front {
@@ -171,7 +177,7 @@ impl Service<Request<Incoming>> for Front {
         // Of a connection that is taken over, what follows is input for the process.
         let request = match held {
             Some(_) => request.map(Body::new),
-            None => request.map(|body| Body::new(Drained::new(body))),
+            None => request.map(|body| Body::new(Drained::new(body, front.expected.clone()))),
         };
         Box::pin(async move {
             let mut response = front.answer(request).await;

@@ -393,3 +393,29 @@ fn one_connection_serves_many_requests() {
     client.half_close().expect("one side closes");
     assert_eq!(client.line().map_err(|error| error.kind()), Err(ErrorKind::UnexpectedEof));
 }
+
+#[test]
+fn json_may_stand_in_a_url_as_it_is() {
+    let Some(engine) = engine() else { return };
+    create(&engine, "one", "true", &json!({ "Labels": { "a": "é" } }));
+    create(&engine, "two", "true", &json!({}));
+    let mut client = engine.client();
+    // Twice, as a connection is kept; a body between them is no request.
+    for _ in 0..2 {
+        let raw = "/containers/json?all=1&filters={\"label\":[\"a=é\"]}";
+        let listed = client.get(raw).expect("the engine answers");
+        assert_eq!(listed.status, 200, "{}", listed.text());
+        let names: Vec<String> = listed
+            .json()
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["Names"][0].to_string())
+            .collect();
+        assert_eq!(names, ["\"/one\""]);
+        let body = json!({ "Name": "made", "Labels": { "GET /\"x HTTP/1.1\r\n": "{}" } });
+        let made = client.post("/volumes/create", &body).expect("the engine answers");
+        assert_eq!(made.json()["Labels"], body["Labels"], "{}", made.text());
+    }
+    assert_eq!(client.get("/containers/json?filters={\"nope\":[\"x\"]}").unwrap().status, 400);
+}

@@ -41,3 +41,4 @@ mod stacks;
 mod support;
 mod up;
 mod verbs;
+mod websocket;

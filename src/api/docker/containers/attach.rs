@@ -10,6 +10,7 @@ use super::logs;
 use crate::api::error::ApiError;
 use crate::api::hijack::{Asked, Hijack, Session};
 use crate::api::query::Parameters;
+use crate::api::websocket::Handshake;
 use crate::engine::Engine;
 use crate::engine::containers::attach::Streams;
 use crate::engine::logs::Query;
@@ -22,15 +23,45 @@ pub(super) async fn attach(
     hijack: Hijack,
     asked: Asked,
 ) -> Result<Response, ApiError> {
+    let session = session(&engine, &id, &parameters, Logs::Framed).await?;
+    Ok(hijack.answer(asked, session).await)
+}
+
+/// As [`attach`], in the messages of a web socket, which tell no stream from another.
+pub(super) async fn websocket(
+    State(engine): State<Arc<Engine>>,
+    Path(id): Path<String>,
+    parameters: Parameters,
+    hijack: Hijack,
+    asked: Handshake,
+) -> Result<Response, ApiError> {
+    let session = session(&engine, &id, &parameters, Logs::Raw).await?;
+    Ok(hijack.answer_messages(asked, session).await)
+}
+
+/// How what was written before is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Logs {
+    /// In docker's frames, unless the container has a terminal.
+    Framed,
+    Raw,
+}
+
+async fn session(
+    engine: &Arc<Engine>,
+    id: &str,
+    parameters: &Parameters,
+    logs: Logs,
+) -> Result<Session, ApiError> {
     let streams = Streams {
         stdin: parameters.flag("stdin"),
         stdout: parameters.flag("stdout"),
         stderr: parameters.flag("stderr"),
     };
-    let tty = engine.container(&id)?.row().spec.tty;
+    let tty = engine.container(id)?.row().spec.tty;
     let mut session = Session::new(tty, streams.stdin, parameters.text("detachKeys"))?;
     if parameters.flag("stream") {
-        session.attached = Some(engine.attach_container(&id, streams).await?.stream);
+        session.attached = Some(engine.attach_container(id, streams).await?.stream);
     }
     if parameters.flag("logs") {
         let query = Query {
@@ -40,15 +71,9 @@ pub(super) async fn attach(
             since: None,
             until: None,
         };
-        session.before = logs::so_far(&engine, &id, query).await?;
+        session.before = logs::so_far(engine, id, query, logs).await?;
     }
-    Ok(hijack.answer(asked, session).await)
-}
-
-pub(super) async fn websocket() -> ApiError {
-    ApiError::not_implemented(
-        "this engine does not attach over web sockets; use POST /containers/{id}/attach",
-    )
+    Ok(session)
 }
 
 pub(super) async fn resize(

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 
+use super::attach::Logs;
 use crate::api::answer;
 use crate::api::error::ApiError;
 use crate::api::hijack;
@@ -56,13 +57,14 @@ pub(super) async fn logs(
     Ok(answer::bytes(content_type, entries))
 }
 
-/// Everything that was written so far, as frames or raw.
+/// Everything that was written so far.
 pub(super) async fn so_far(
     engine: &Arc<Engine>,
     id: &str,
     query: Query,
+    logs: Logs,
 ) -> Result<Vec<u8>, ApiError> {
-    let tty = engine.container(id)?.row().spec.tty;
+    let tty = logs == Logs::Raw || engine.container(id)?.row().spec.tty;
     let form = Form { tty, timestamps: false, details: None };
     let mut entries = engine.container_logs(id, query, false)?;
     let mut bytes = Vec::new();
