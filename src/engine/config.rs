@@ -42,6 +42,9 @@ pub struct Containers {
     pub nofile: [u64; 2],
     /// Seconds between the stop signal and SIGKILL.
     pub stop_timeout: i64,
+    /// Seconds that a client may stall who copies files of a container that does not run, and keeps it from being
+    /// started or removed meanwhile.
+    pub stalled_copy: u64,
     /// Bytes of /dev/shm.
     pub shm_size: u64,
     /// Path of another OCI runtime, by the name that `--runtime` takes.
@@ -111,6 +114,7 @@ impl Default for Containers {
             pids_limit: 4096,
             nofile: [1024, 524_288],
             stop_timeout: 10,
+            stalled_copy: 60,
             shm_size: 64 << 20,
             runtimes: BTreeMap::new(),
         }

@@ -397,3 +397,47 @@ fn a_commit_makes_an_image_of_the_changes() {
         engine.client().post("/commit?container=box&changes=RUN%20x", &json!({})).unwrap();
     assert_eq!(refused.status, 400, "{}", refused.text());
 }
+
+#[test]
+fn a_client_that_stalls_does_not_keep_a_stopped_container_for_ever() {
+    if !engine::possible() {
+        return;
+    }
+    let engine = Engine::with_config("[containers]\nstalled_copy = 1\n");
+    engine.load_busybox("bb");
+    let script = "dd if=/dev/urandom of=/big bs=1M count=32 2>/dev/null";
+    let body = json!({ "Image": "bb", "Cmd": ["sh", "-c", script], "HostConfig": { "NetworkMode": "none" } });
+    let made = engine.client().post("/containers/create?name=box", &body).unwrap();
+    assert_eq!(made.status, 201, "{}", made.text());
+    for path in ["/containers/box/export", "/containers/box/archive?path=/big"] {
+        start(&engine);
+        engine.client().send("POST", "/containers/box/wait", &[], b"").unwrap();
+        let mut stalled = engine.client();
+        stalled.write("GET", path, &[], b"").unwrap();
+        let head = stalled.head().unwrap();
+        assert_eq!(head.status, 200);
+        // It waits for the client, and no longer.
+        start(&engine);
+        engine.client().send("POST", "/containers/box/wait", &[], b"").unwrap();
+        let mut got = 0;
+        let cut = loop {
+            match stalled.chunk() {
+                Ok(chunk) if chunk.is_empty() => break false,
+                Ok(chunk) => got += chunk.len(),
+                Err(_) => break true,
+            }
+        };
+        assert!(cut && got < 32 << 20, "{path}: the client took {got} bytes for the whole");
+    }
+    let mut stalled = engine.client();
+    let path = "/containers/box/archive?path=/";
+    stalled
+        .write_raw(
+            format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").as_bytes(),
+        )
+        .unwrap();
+    let answer = stalled.head().unwrap();
+    assert_eq!(answer.status / 100, 5, "{}", answer.text());
+    let removed = engine.client().send("DELETE", "/containers/box", &[], b"").unwrap();
+    assert_eq!(removed.status, 204, "{}", removed.text());
+}

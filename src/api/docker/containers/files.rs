@@ -1,6 +1,7 @@
 //! A container's files: `archive` (docker's `cp`), `export`, `changes` and `commit`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -12,11 +13,11 @@ use crate::api::answer;
 use crate::api::body::JsonBody;
 use crate::api::error::ApiError;
 use crate::api::query::Parameters;
-use crate::api::transfer::{BodyReader, written_by};
+use crate::api::transfer::{BodyReader, Patience, written_by};
 use crate::api::wire::host_config_out::or_null;
 use crate::api::wire::{self, path_stat};
 use crate::engine::Engine;
-use crate::engine::containers::files::{ChangeKind, CommitRequest, CopyIn, PathStat};
+use crate::engine::containers::files::{ChangeKind, CommitRequest, CopyIn, Hold, PathStat};
 
 const PATH_STAT: &str = "X-Docker-Container-Path-Stat";
 
@@ -37,7 +38,9 @@ pub(super) async fn read(
     parameters: Parameters,
 ) -> Result<Response, ApiError> {
     let (stat, archive) = engine.read_path(&id, path(&parameters)?).await?;
-    let mut response = tar(written_by(move |output| archive.write(output)), "application/x-tar");
+    let patience = patience(&engine, archive.hold());
+    let body = written_by(patience, move |output| archive.write(output));
+    let mut response = tar(body, "application/x-tar");
     response.headers_mut().insert(PATH_STAT, stat_header(&stat));
     Ok(response)
 }
@@ -53,7 +56,8 @@ pub(super) async fn write(
         keep_kinds: parameters.flag("noOverwriteDirNonDir"),
         as_user: parameters.flag("copyUIDGID"),
     };
-    engine.write_path(&id, how, BodyReader::new(request.into_body())).await?;
+    let archive = |hold| BodyReader::new(request.into_body(), patience(&engine, hold));
+    engine.write_path(&id, how, archive).await?;
     Ok(StatusCode::OK)
 }
 
@@ -62,7 +66,20 @@ pub(super) async fn export(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let export = engine.export_container(&id).await?;
-    Ok(tar(written_by(move |output| export.write(output)), "application/octet-stream"))
+    let patience = patience(&engine, export.hold());
+    let body = written_by(patience, move |output| export.write(output));
+    Ok(tar(body, "application/octet-stream"))
+}
+
+/// A container that does not run can be neither started nor removed while its files are copied: a client that
+/// stalls must not keep it so.
+fn patience(engine: &Engine, hold: Hold) -> Patience {
+    match hold {
+        Hold::Free => Patience::Endless,
+        Hold::Held => {
+            Patience::Limited(Duration::from_secs(engine.config().containers.stalled_copy))
+        }
+    }
 }
 
 pub(super) async fn changes(

@@ -13,7 +13,7 @@ use super::{blocking, failed, with_tag};
 use crate::api::answer;
 use crate::api::error::ApiError;
 use crate::api::query::Parameters;
-use crate::api::transfer::{BodyReader, written_by};
+use crate::api::transfer::{BodyReader, Patience, written_by};
 use crate::engine::images::{Format, ImportOptions, LoadedImage, Platform};
 use crate::engine::{Engine, EngineError};
 
@@ -21,7 +21,7 @@ pub(super) async fn load(
     State(engine): State<Arc<Engine>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let archive = BodyReader::new(request.into_body());
+    let archive = BodyReader::new(request.into_body(), Patience::Endless);
     let loaded = blocking(move || engine.load_images(archive)).await?;
     let lines: Vec<Value> =
         loaded.iter().flat_map(told).map(|line| json!({ "stream": format!("{line}\n") })).collect();
@@ -57,7 +57,7 @@ pub(super) async fn create(
         platform: query.text("platform").map(platform),
     };
     let reference = query.text("repo").map(|name| with_tag(name, query.text("tag")));
-    let rootfs = BodyReader::new(request.into_body());
+    let rootfs = BodyReader::new(request.into_body(), Patience::Endless);
     let id = blocking(move || engine.import_image(rootfs, &options, reference.as_deref())).await?;
     Ok(answer::json_lines(futures_util::stream::iter([json!({ "status": id })])))
 }
@@ -103,7 +103,9 @@ pub(super) async fn get_many(
 
 fn save(engine: Arc<Engine>, names: Vec<String>) -> Result<Response, ApiError> {
     engine.check_saveable(&names)?;
-    let body: Body = written_by(move |output| engine.save_images(&names, output, Format::Docker));
+    let body: Body = written_by(Patience::Endless, move |output| {
+        engine.save_images(&names, output, Format::Docker)
+    });
     let mut response = Response::new(body);
     let kind = HeaderValue::from_static("application/x-tar");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

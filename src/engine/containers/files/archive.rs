@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Stat, StatVfsMountFlags};
 
-use super::open::Files;
+use super::open::{Files, Hold};
 use super::path::AskedPath;
 use crate::archive::{Extraction, Limits, Packer, extract};
 use crate::engine::background;
@@ -77,15 +77,20 @@ impl Engine {
         Ok((stat, PathArchive { files, path, found }))
     }
 
-    /// Unpacks an archive, plain or packed, into a folder of a container.
-    pub async fn write_path(
+    /// Unpacks an archive, plain or packed, into a folder of a container. `archive` is told whether others wait for
+    /// the archive's end.
+    pub async fn write_path<R>(
         self: &Arc<Self>,
         word: &str,
         how: CopyIn,
-        archive: impl Read + Send + 'static,
-    ) -> Result<(), EngineError> {
+        archive: impl FnOnce(Hold) -> R,
+    ) -> Result<(), EngineError>
+    where
+        R: Read + Send + 'static,
+    {
         let files = self.open_files(word).await?;
         let engine = Arc::clone(self);
+        let archive = archive(files.hold());
         background::run(move || engine.unpack_into(&files, &how, archive)).await?
     }
 
@@ -188,6 +193,10 @@ impl Files {
 }
 
 impl PathArchive {
+    pub fn hold(&self) -> Hold {
+        self.files.hold()
+    }
+
     /// Writes the archive. The names in it begin with the last name of the path. Blocking.
     pub fn write(self, output: impl Write) -> io::Result<()> {
         let mut packer = Packer::new(output);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
 use super::archive::pack_below;
-use super::open::{Stillness, check_whole};
+use super::open::{Hold, Stillness, check_whole};
 use crate::archive::Packer;
 use crate::engine::containers::Handle;
 use crate::engine::containers::layered::Root;
@@ -18,7 +18,7 @@ use crate::engine::error::EngineError;
 pub struct Export {
     handle: Arc<Handle>,
     root: Root,
-    _verb: Option<OwnedMutexGuard<()>>,
+    verb: Option<OwnedMutexGuard<()>>,
 }
 
 impl Engine {
@@ -35,11 +35,15 @@ impl Engine {
             Root::open(&self.layers_of(&row)?).map_err(EngineError::io(doing))
         })?;
         self.announce(&row, "export", &[]);
-        Ok(Export { handle, root, _verb: verb })
+        Ok(Export { handle, root, verb })
     }
 }
 
 impl Export {
+    pub fn hold(&self) -> Hold {
+        Hold::by(self.verb.as_ref())
+    }
+
     /// Writes the archive. Blocking.
     pub fn write(self, output: impl Write) -> io::Result<()> {
         let mut packer = Packer::new(output);

@@ -14,3 +14,4 @@ pub use archive::{CopyIn, PathArchive, PathStat};
 pub use changes::{Change, ChangeKind};
 pub use commit::CommitRequest;
 pub use export::Export;
+pub use open::Hold;

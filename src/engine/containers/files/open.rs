@@ -29,10 +29,27 @@ pub(super) struct Files {
     pub(super) root: Root,
     /// Fields are dropped in order: the mounts go before another verb may begin.
     _namespace: Option<OwnedFd>,
-    _verb: Option<OwnedMutexGuard<()>>,
+    verb: Option<OwnedMutexGuard<()>>,
+}
+
+/// Whether a container can't be started or removed while its files are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    Free,
+    Held,
+}
+
+impl Hold {
+    pub(super) fn by(verb: Option<&OwnedMutexGuard<()>>) -> Self {
+        if verb.is_some() { Self::Held } else { Self::Free }
+    }
 }
 
 impl Files {
+    pub(super) fn hold(&self) -> Hold {
+        Hold::by(self.verb.as_ref())
+    }
+
     /// Fails when the container was removed since it was opened, and its files with it.
     pub(super) fn check_whole(&self) -> std::io::Result<()> {
         check_whole(&self.handle)
@@ -54,7 +71,7 @@ impl Engine {
         let handle = self.container(word)?;
         let verb = match self.hold_still(&handle).await? {
             Stillness::Runs(row, root) => {
-                return Ok(Files { handle, row, root, _namespace: None, _verb: None });
+                return Ok(Files { handle, row, root, _namespace: None, verb: None });
             }
             Stillness::Held(verb) => verb,
         };
@@ -65,7 +82,7 @@ impl Engine {
         let mounted = background::run(move || engine.mount_files(&of)).await??;
         let Mounted { root, namespace } = mounted;
         let root = Root::of(root);
-        Ok(Files { handle, row, root, _namespace: Some(namespace), _verb: Some(verb) })
+        Ok(Files { handle, row, root, _namespace: Some(namespace), verb: Some(verb) })
     }
 
     /// Returns the root of a container that runs, or the lock that keeps it from being started.
