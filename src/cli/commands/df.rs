@@ -18,7 +18,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// List every image, container and volume
-    #[arg(short, long, conflicts_with = "format")]
+    #[arg(short, long)]
     verbose: bool,
 }
 
@@ -35,7 +35,12 @@ impl Verb for Args {
         let client = global.connect().await?;
         let usage: Value = client.get("/system/df", &[]).await?.json()?;
         if self.verbose {
-            printer::print(&verbose::render(&usage, Timestamp::now())?)?;
+            let now = Timestamp::now();
+            let text = match self.format.as_deref() {
+                None | Some("" | "table") => verbose::render(&usage, now)?,
+                Some(format) => verbose::formatted(&usage, now, format)?,
+            };
+            printer::print(&text)?;
             return Ok(exit::OK);
         }
         let rows = rows(&usage)
