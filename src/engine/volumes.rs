@@ -102,7 +102,9 @@ impl Engine {
         wanted: impl Fn(&Volume) -> bool,
     ) -> Result<(Vec<String>, u64), EngineError> {
         let (mut names, mut bytes) = (Vec::new(), 0);
-        for volume in self.volumes()?.into_iter().filter(|volume| wanted(volume)) {
+        // As docker: one with options stands for something outside, which nobody calls unused.
+        let own = |volume: &Volume| volume.options.is_empty() && wanted(volume);
+        for volume in self.volumes()?.into_iter().filter(own) {
             let size = folder_size(&self.paths.volume_data(&volume.name));
             match self.remove_volume(&volume.name, false).await {
                 Ok(()) => {

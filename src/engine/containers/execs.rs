@@ -247,8 +247,10 @@ impl Engine {
 
     fn executing_shim(&self, handle: &Handle) -> Result<Arc<Shim>, EngineError> {
         if handle.row().phase == Phase::Paused {
-            let message =
-                format!("container {} is paused, unpause the container before exec", handle.id());
+            let message = format!(
+                "Container {} is paused, unpause the container before exec",
+                handle.row().name
+            );
             return Err(EngineError::Conflict { message });
         }
         self.running_shim(handle)

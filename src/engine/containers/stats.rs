@@ -41,6 +41,7 @@ impl Engine {
             return Err(EngineError::Conflict { message });
         }
         let pids = self.pids(&handle.row())?;
+        self.announce(&handle.row(), "top", &[]);
         let default = ["-ef".to_owned()];
         let arguments = if arguments.is_empty() { &default } else { arguments };
         let output = Command::new("ps")

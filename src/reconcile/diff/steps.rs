@@ -215,8 +215,11 @@ impl<'a> Planner<'a> {
         let image = replica.spec.image.as_str();
         if replica.image_id.is_some() || self.observed.images.contains_key(image) {
             if service.pull_policy == PullPolicy::Always {
+                let place = service.origins.get("pull_policy");
+                let place = place.map_or(String::new(), |place| format!(" ({place})"));
                 let warning = format!(
-                    "{}: pull_policy is always, but the image {image} that is here is used: nothing newer is asked for",
+                    "services.{}.pull_policy{place}: `always` is not enforced: the image {image} that is here is \
+                     used, and no registry is asked for a newer one",
                     service.name
                 );
                 if !self.draft.warnings.contains(&warning) {
