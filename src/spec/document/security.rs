@@ -132,8 +132,7 @@ fn security_opt(place: &Place<'_>, report: &mut Report) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Reads the owner of a namespace: one of `words`, or another container. `service:x` becomes
-/// `container:service:x`, a service of this stack.
+/// Reads the owner of a namespace: one of `words`, `container:x`, or `service:x`, a service of this stack.
 fn namespace(
     place: &Place<'_>,
     words: &[&'static str],
@@ -143,7 +142,7 @@ fn namespace(
     let Some(text) = place.text(report) else { return String::new() };
     if let Some(service) = text.strip_prefix("service:") {
         depend_implicitly(loose, service, true, place, report);
-        return format!("container:{text}");
+        return text.to_owned();
     }
     if text.strip_prefix("container:").is_some_and(|id| !id.is_empty()) {
         return text.to_owned();
