@@ -133,13 +133,19 @@ pub(super) fn truth(value: &Value) -> bool {
 
 /// Returns compact JSON without the fields that are for templates alone.
 pub(crate) fn json(value: &Value) -> String {
+    let mut value = value.clone();
+    shed_hidden(&mut value);
+    value.to_string()
+}
+
+fn shed_hidden(value: &mut Value) {
     match value {
-        Value::Object(fields) if fields.keys().any(|key| key.starts_with(HIDDEN)) => {
-            let mut fields = fields.clone();
+        Value::Object(fields) => {
             fields.retain(|key, _| !key.starts_with(HIDDEN));
-            Value::Object(fields).to_string()
+            fields.values_mut().for_each(shed_hidden);
         }
-        other => other.to_string(),
+        Value::Array(items) => items.iter_mut().for_each(shed_hidden),
+        _ => {}
     }
 }
 
