@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 use super::shape::{self, mapping, object, pairs, scalar, text, texts};
 use super::{go, tables};
 use crate::spec::digest::Digest;
+use crate::spec::name::ServiceName;
 use crate::spec::node::{Kind, Node};
 use crate::spec::stack::{Service, Stack};
 use crate::spec::value::mount::Folders;
@@ -48,8 +49,8 @@ pub fn add(root: &Node, stack: &mut Stack, home: Option<&str>) {
     let Some(Kind::Mapping(entries)) = root.get("services").map(|node| &node.kind) else { return };
     let folders = Folders { working_dir: &stack.working_dir, home };
     for entry in entries {
-        let named = stack.services.iter_mut().find(|(name, _)| name.as_str() == entry.key);
-        let Some((_, service)) = named else { continue };
+        let name = ServiceName::try_from(entry.key.as_str()).ok();
+        let Some(service) = name.and_then(|name| stack.services.get_mut(&name)) else { continue };
         let json = object(&entry.value, tables::SERVICE, &Scope { service, folders });
         service.compose_hash = json.ok().map(|json| {
             if json.contains('\0') {
