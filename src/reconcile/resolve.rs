@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn a_service_whose_volumes_are_shared_is_its_first_container() {
         let stack = Stack {
-            name: crate::spec::name::StackName::try_from("shop".to_owned()).unwrap(),
+            name: crate::spec::name::StackName::try_from("shop".to_owned()).expect("it is a name"),
             services: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
