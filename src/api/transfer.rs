@@ -111,6 +111,8 @@ struct Pieces {
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // One that is much larger would wait for nobody.
+        let bytes = &bytes[..bytes.len().min(PIECE)];
         let sent = self.patience.wait(self.sender.send(Bytes::copy_from_slice(bytes)));
         let sent = Handle::current().block_on(sent)?;
         sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;

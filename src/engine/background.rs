@@ -23,9 +23,7 @@ pub(crate) async fn run<T: Send + 'static>(
 ) -> Result<T, EngineError> {
     let room = ROOM.acquire().await.expect("the semaphore is never closed");
     let (answer, answered) = oneshot::channel();
-    let runtime = Handle::current();
     start(move || {
-        let _entered = runtime.enter();
         let done = catch_unwind(AssertUnwindSafe(work));
         drop(room);
         // Without a receiver nobody wants to know.
@@ -38,8 +36,14 @@ pub(crate) async fn run<T: Send + 'static>(
     }
 }
 
-/// Starts a thread; without one, `work` is dropped.
+/// Starts a thread, from within the runtime, whose timers and channels the work may use; without a thread, `work` is
+/// dropped.
 pub(crate) fn start(work: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+    let runtime = Handle::current();
+    let work = move || {
+        let _entered = runtime.enter();
+        work();
+    };
     let thread = Builder::new().name("background".to_owned()).stack_size(STACK);
     thread.spawn(work).map(drop).map_err(EngineError::io("start a thread"))
 }

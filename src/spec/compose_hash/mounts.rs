@@ -3,7 +3,7 @@
 use super::go;
 use super::service::{Inexact, Scope};
 use super::shape::Shape::{By, Bytes, Flag, Number, Pairs, Struct, Text};
-use super::shape::{Table, items, object, text};
+use super::shape::{Table, items, object, text, texts};
 use crate::spec::node::{Kind, Node};
 use crate::spec::value::mount;
 
@@ -39,6 +39,16 @@ fn list(node: Option<&Node>, part: impl Fn(&Node) -> Result<String, Inexact>) ->
     let Some(node) = node else { return Ok(None) };
     let parts: Result<Vec<String>, Inexact> = items(node)?.iter().map(part).collect();
     Ok(Some(parts?).filter(|parts| !parts.is_empty()).map(|parts| format!("[{}]", parts.join(","))))
+}
+
+/// The files stay beside the labels that they hold, by `up`; `config --hash` leaves them out.
+pub(super) fn label_files(node: Option<&Node>, scope: &Scope<'_>) -> Encoded {
+    let Some(files) = node.map(texts).transpose()?.filter(|files| !files.is_empty()) else {
+        return Ok(None);
+    };
+    let paths: Result<Vec<String>, Inexact> =
+        files.iter().map(|file| host_path(file, scope)).collect();
+    Ok(Some(go::strings(paths?.iter().map(String::as_str))))
 }
 
 pub(super) fn volumes(node: Option<&Node>, scope: &Scope<'_>) -> Encoded {

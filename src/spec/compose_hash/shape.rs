@@ -47,16 +47,8 @@ pub(super) enum Shape {
 }
 
 /// Keys that are known and don't count.
-const CLEARED: [&str; 8] = [
-    "build",
-    "depends_on",
-    "env_file",
-    "extends",
-    "label_file",
-    "profiles",
-    "pull_policy",
-    "scale",
-];
+const CLEARED: [&str; 7] =
+    ["build", "depends_on", "env_file", "extends", "profiles", "pull_policy", "scale"];
 
 /// Returns the struct that `node` is by `table`.
 pub(super) fn object(node: &Node, table: Table, scope: &Scope<'_>) -> Result<String, Inexact> {

@@ -48,6 +48,7 @@ pub(super) const SERVICE: Table = &[
     ("ipc", By(service::shared_namespace)),
     ("isolation", Text),
     ("labels", By(service::labels)),
+    ("label_file", By(mounts::label_files)),
     ("links", Texts),
     ("logging", Struct(LOGGING)),
     ("mem_limit", Bytes),
