@@ -17,3 +17,8 @@ pub mod protocol;
 pub mod reconcile;
 pub mod runtime;
 pub mod spec;
+
+// What all tests go by, here and in `tests/`.
+#[cfg(test)]
+#[path = "../tests/it/support/pace.rs"]
+mod pace;

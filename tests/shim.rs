@@ -15,6 +15,11 @@ use bargee::runtime::shim::exit;
 use bargee::runtime::shim::protocol::{Event, Hello, Message, Purpose, Reply, Request, VERSION};
 use serde_json::json;
 
+use pace::slowed;
+
+#[path = "it/support/pace.rs"]
+mod pace;
+
 struct Shim {
     folder: tempfile::TempDir,
     process: Child,
@@ -175,10 +180,10 @@ fn connect(base: &Path) -> UnixStream {
     loop {
         match UnixStream::connect(base.join("run/shim.sock")) {
             Ok(socket) => {
-                socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                socket.set_read_timeout(Some(slowed(Duration::from_secs(20)))).unwrap();
                 return socket;
             }
-            Err(error) if start.elapsed() > Duration::from_secs(10) => panic!("{error}"),
+            Err(error) if start.elapsed() > slowed(Duration::from_secs(10)) => panic!("{error}"),
             Err(_) => std::thread::yield_now(),
         }
     }
@@ -313,7 +318,7 @@ fn an_init_of_our_own_reaps_and_forwards_signals() {
     assert!(matches!(started, Reply::Started { .. }), "{started:?}");
     let start = Instant::now();
     while !shim.log().contains("pid 2\n") {
-        assert!(start.elapsed() < Duration::from_secs(10), "{}", shim.log());
+        assert!(start.elapsed() < slowed(Duration::from_secs(10)), "{}", shim.log());
         std::thread::yield_now();
     }
     assert_eq!(shim.ask(&Request::Signal { signal: 15, all: false }), Reply::Done);

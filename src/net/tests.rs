@@ -189,7 +189,7 @@ fn ask(target: &str) -> Option<String> {
 
 fn ask_within(target: &str, patience: Duration) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&target.parse().unwrap(), patience).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.set_read_timeout(Some(crate::pace::slowed(Duration::from_secs(2)))).unwrap();
     let mut word = String::new();
     stream.read_to_string(&mut word).ok()?;
     Some(word)

@@ -16,7 +16,7 @@ use crate::runtime::cgroup::{Birth, Cgroup, Roots};
 
 /// The slice of units that belong to nobody's session: systemd.special(7).
 const SLICE: &str = "/system.slice";
-/// How long PID 1 may take to move us, or to forget a scope that ended.
+/// How long PID 1 may take to move us, or to forget a scope that ended. A machine at work takes seconds for it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Moves this process, which has one thread, out of the session's cgroup into a scope of its own, and returns the

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::engine::{self, Engine, PATIENCE, wait_for};
 use crate::support::http::{Answer, Client, demultiplex};
+use crate::support::pace::slowed;
 
 /// An engine with the image `bb`, or nothing where none can run.
 fn engine() -> Option<Engine> {
@@ -309,7 +310,7 @@ fn events_begin_at_once_and_end_at_until() {
     let path = format!(
         "/events?since={}&until={}&filters=%7B%22type%22%3A%5B%22container%22%5D%7D",
         now - 1,
-        now + 2
+        now + slowed(Duration::from_secs(2)).as_secs()
     );
     client.write("GET", &path, &[], b"").expect("the engine reads");
     assert_eq!(client.head().expect("a head at once").status, 200);
@@ -346,7 +347,7 @@ fn a_client_that_does_not_read_holds_up_neither_others_nor_the_container() {
     assert_eq!(slow.exactly(8).expect("a frame begins").len(), 8);
     let begun = Instant::now();
     assert_eq!(get(&engine, "/containers/json").status, 200);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < slowed(Duration::from_secs(2)), "{:?}", begun.elapsed());
     drop(slow);
     assert_eq!(wait(&engine, "one"), 0, "the program ends when its slow reader is gone");
 }

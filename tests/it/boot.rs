@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
 use super::support::http::Client;
 use super::support::process::processes;
+use super::support::pace::slowed;
 
 /// An engine as systemd starts it; ended with this.
 struct Service {
@@ -91,7 +92,7 @@ fn a_service_manager_passes_the_socket_hears_notifications_and_keeps_containers_
     engine.load_busybox("busybox");
     assert!(engine.stop().success());
     let notify = UnixDatagram::bind(engine.folder().join("notify")).expect("a socket");
-    notify.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
+    notify.set_read_timeout(Some(slowed(PATIENCE))).expect("a socket takes a timeout");
     let listener = UnixListener::bind(engine.socket()).expect("a socket");
     let home = format!("/bargee-home-{}", std::process::id());
 
@@ -157,7 +158,7 @@ fn an_engine_that_a_service_manager_restarts_again_and_again_keeps_no_stack() {
     let mut engine = Engine::start();
     assert!(engine.stop().success());
     let notify = UnixDatagram::bind(engine.folder().join("notify")).expect("a socket");
-    notify.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
+    notify.set_read_timeout(Some(slowed(PATIENCE))).expect("a socket takes a timeout");
     let listener = UnixListener::bind(engine.socket()).expect("a socket");
     let log = engine.folder().join("service.log");
     let said = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("crashes again"));

@@ -21,6 +21,7 @@ use super::support::engine::{possible, wait_for};
 use super::support::folder::free_port;
 use super::support::http::Client;
 use super::support::kept::Kept;
+use super::support::pace::slowed;
 
 /// The bar for the slowest round.
 const WORST: Duration = Duration::from_secs(15);
@@ -479,7 +480,7 @@ impl Chaos {
         while let Some(fault) = self.unwell() {
             unwell = fault;
             assert!(
-                start.elapsed() < WORST,
+                start.elapsed() < slowed(WORST),
                 "round {round}, {done:?}: {unwell}\n{}",
                 self.last_words()
             );
@@ -626,8 +627,8 @@ fn parent_is_known(pid: i64, word: &str) -> bool {
 
 fn is_well(target: SocketAddr) -> bool {
     let talk = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut stream = TcpStream::connect_timeout(&target, slowed(Duration::from_secs(1)))?;
+        stream.set_read_timeout(Some(slowed(Duration::from_secs(1))))?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -644,7 +645,7 @@ fn resolves(name: &str) -> bool {
     query.extend([0, 0, 1, 0, 1]);
     let exchange = || -> std::io::Result<bool> {
         let socket = UdpSocket::bind((IpAddr::from([0, 0, 0, 0]), 0))?;
-        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+        socket.set_read_timeout(Some(slowed(Duration::from_millis(300))))?;
         socket.send_to(&query, "127.0.0.11:53")?;
         let mut answer = [0; 512];
         socket.recv(&mut answer)?;

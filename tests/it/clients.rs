@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::support::clients;
 use crate::support::engine::{self, Engine};
+use crate::support::pace::slowed;
 
 /// An engine with the image `bb`, or nothing where none can run.
 fn engine() -> Option<Engine> {
@@ -354,5 +355,5 @@ async fn bollard_works() {
         let first = docker.events(Some(since)).next().await.expect("an event").expect("an event");
         assert!(first.action.is_some());
     };
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("nothing hangs");
+    tokio::time::timeout(slowed(Duration::from_secs(60)), work).await.expect("nothing hangs");
 }

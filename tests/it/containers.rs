@@ -25,6 +25,8 @@ use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::support::pace::slowed;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An engine in a folder of its own, with an image named `busybox`.
@@ -120,7 +122,7 @@ impl Host {
     async fn up(&self, id: &str) {
         let start = Instant::now();
         while !self.logs(id, false).await.contains("up") {
-            assert!(start.elapsed() < PATIENCE, "waited too long until it is up");
+            assert!(start.elapsed() < slowed(PATIENCE), "waited too long until it is up");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -198,14 +200,14 @@ fn shell(line: &str) -> Vec<String> {
 }
 
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.expect("it takes too long")
+    tokio::time::timeout(slowed(PATIENCE), work).await.expect("it takes too long")
 }
 
 /// Waits for a condition that no event tells.
 async fn until(what: &str, mut met: impl FnMut() -> bool) {
     let start = Instant::now();
     while !met() {
-        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
+        assert!(start.elapsed() < slowed(PATIENCE), "waited too long until {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

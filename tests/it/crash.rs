@@ -17,6 +17,7 @@ use super::support::folder::free_port;
 use super::support::http::{Client, demultiplex};
 use super::support::kept::Kept;
 use super::support::process::signal;
+use super::support::pace::slowed;
 use super::support::stack::Host;
 
 /// Numbers from 0, a line each, about one a millisecond.
@@ -109,7 +110,7 @@ services:
         let back = killed.elapsed();
         assert_ne!(next, engine);
         eprintln!("60 containers: an engine answers {back:?} after the kill");
-        assert!(back < Duration::from_secs(1), "{back:?}");
+        assert!(back < slowed(Duration::from_secs(1)), "{back:?}");
         assert_eq!(kept.host.plan(text), "");
         assert_eq!(facts(&kept.host), before);
     }
@@ -152,7 +153,7 @@ services:
     .unwrap_or_else(|| panic!("it starts no more\n{}", host.0.log()));
     let next = all.into_iter().find(|at| *at > sixth).expect("one was there");
     let pause = Duration::from_nanos((next - sixth).unsigned_abs());
-    assert!(pause > Duration::from_secs(1) && pause < Duration::from_secs(5), "{pause:?}");
+    assert!(pause > Duration::from_secs(1) && pause < slowed(Duration::from_secs(5)), "{pause:?}");
     host.down("shop");
 }
 
@@ -166,7 +167,7 @@ fn finds(pid: i64, name: &'static str) -> bool {
         query.extend(name.bytes());
         query.extend([0, 0, 1, 0, 1]);
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        socket.set_read_timeout(Some(slowed(Duration::from_millis(50)))).expect("a timeout");
         let mut answer = [0; 512];
         let exchange =
             socket.send_to(&query, "127.0.0.11:53").and_then(|_| socket.recv(&mut answer));
@@ -177,7 +178,7 @@ fn finds(pid: i64, name: &'static str) -> bool {
 
 fn connects(address: &str, port: u16) -> bool {
     let target = SocketAddr::new(address.parse().expect("an address"), port);
-    std::net::TcpStream::connect_timeout(&target, Duration::from_millis(200)).is_ok()
+    std::net::TcpStream::connect_timeout(&target, slowed(Duration::from_millis(200))).is_ok()
 }
 
 #[test]
@@ -229,7 +230,7 @@ services:
             .unwrap_or_else(|| panic!("netd does not come back\n{}", host.0.log()));
         let gap = killed.elapsed();
         eprintln!("names, proxies and ports of 10 containers are back {gap:?} after netd's death");
-        assert!(gap < Duration::from_secs(2), "{gap:?}");
+        assert!(gap < slowed(Duration::from_secs(2)), "{gap:?}");
         assert!(connects("127.0.0.1", port));
     }
 

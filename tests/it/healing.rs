@@ -8,6 +8,7 @@ use bargee::engine::paths::Paths;
 use bargee::protocol::ApplyOptions;
 
 use super::support::engine::{PATIENCE, possible, wait_for};
+use super::support::pace::slowed;
 use super::support::stack::Host;
 
 const WEB: &str = "
@@ -80,7 +81,7 @@ fn a_limit_that_somebody_changes_in_the_cgroup_is_put_back_at_once() {
         wait_for(PATIENCE, || (read() == "67108864").then_some(()))
             .unwrap_or_else(|| panic!("it stays at {}\n{}", read(), host.0.log()));
         // Far less than until the check that looks without a reason.
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(start.elapsed() < slowed(Duration::from_secs(10)), "{:?}", start.elapsed());
     }
     let healed = wait_for(PATIENCE, || {
         events(&host).into_iter().find(|event| {
@@ -382,6 +383,6 @@ fn a_forced_removal_does_not_wait_for_a_stop_that_is_under_way() {
     .expect("the stop is under way");
     let start = Instant::now();
     host.remove_container("deaf");
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < slowed(Duration::from_secs(10)), "{:?}", start.elapsed());
     assert_eq!(stopping.head().expect("the stop is answered").status, 204);
 }

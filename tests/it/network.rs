@@ -25,6 +25,8 @@ use bargee::spec::stack::{Network as NetworkSpec, SubnetSpec};
 use futures_util::FutureExt as _;
 use tempfile::TempDir;
 
+use super::support::pace::slowed;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What is closed answers never, so the wait for it is short.
 const IMPATIENCE: Duration = Duration::from_millis(300);
@@ -270,8 +272,8 @@ fn at(address: &str, port: u16) -> SocketAddr {
 }
 
 pub(crate) fn ask(target: SocketAddr, patience: Duration) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&target, patience).ok()?;
-    stream.set_read_timeout(Some(patience)).expect("a timeout");
+    let mut stream = TcpStream::connect_timeout(&target, slowed(patience)).ok()?;
+    stream.set_read_timeout(Some(slowed(patience))).expect("a timeout");
     let mut word = String::new();
     stream.read_to_string(&mut word).ok()?;
     Some(word).filter(|word| !word.is_empty())
@@ -286,7 +288,7 @@ fn ask_datagram(target: SocketAddr, question: &str, patience: Duration) -> Optio
     let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).expect("a socket");
     socket.connect(target).expect("a route");
-    socket.set_read_timeout(Some(patience)).expect("a timeout");
+    socket.set_read_timeout(Some(slowed(patience))).expect("a timeout");
     socket.send(question.as_bytes()).ok()?;
     let mut answer = [0; 64];
     let length = socket.recv(&mut answer).ok()?;
@@ -296,7 +298,7 @@ fn ask_datagram(target: SocketAddr, question: &str, patience: Duration) -> Optio
 /// Asks the resolver of this sandbox for IPv4 addresses (RFC 1035).
 pub(crate) fn resolve(name: &str) -> Vec<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.set_read_timeout(Some(slowed(PATIENCE))).expect("a timeout");
     let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         query.push(u8::try_from(label.len()).expect("a short label"));
@@ -314,7 +316,7 @@ pub(crate) fn resolve(name: &str) -> Vec<IpAddr> {
 pub(crate) async fn until(what: &str, mut met: impl FnMut() -> bool) {
     let start = Instant::now();
     while !met() {
-        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
+        assert!(start.elapsed() < slowed(PATIENCE), "waited too long until {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

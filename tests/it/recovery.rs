@@ -15,6 +15,7 @@ use super::support::engine::{Engine, PATIENCE, possible, wait_for};
 use super::support::folder::free_port;
 use super::support::kept::Kept;
 use super::support::process::{lives, parent_of, processes, signal};
+use super::support::pace::slowed;
 use super::support::stack::{Host, request};
 
 /// A web server and a client, which want to run for ever.
@@ -44,7 +45,7 @@ services:
 
 fn get(port: u16) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(slowed(Duration::from_secs(5)))).ok()?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -113,7 +114,7 @@ fn a_keeper_brings_a_killed_engine_back_while_containers_run_on() {
     let next = kept.engine();
     let back_after = killed.elapsed();
     assert_ne!(next, engine);
-    assert!(back_after < Duration::from_secs(1), "it took {back_after:?}");
+    assert!(back_after < slowed(Duration::from_secs(1)), "it took {back_after:?}");
     assert_eq!(init_of(&kept.host.0, &web), web_init, "the container was touched");
     assert!(get(port).is_some());
 

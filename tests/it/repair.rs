@@ -10,6 +10,7 @@ use bargee::spec::container::{Mount, MountKind};
 use bargee::spec::stack::SubnetSpec;
 
 use super::network::{Host, ask, on_a_host, publish};
+use super::support::pace::slowed;
 
 /// The bar for every repair.
 const BAR: Duration = Duration::from_secs(5);
@@ -101,11 +102,11 @@ impl Pair {
     async fn repaired(&self, host: &Host, damage: &str) {
         let start = Instant::now();
         while let Some(fault) = self.fault(host).await {
-            assert!(start.elapsed() < BAR, "{damage}: {fault}");
+            assert!(start.elapsed() < slowed(BAR), "{damage}: {fault}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let took = start.elapsed();
-        assert!(took < BAR, "{damage} took {took:?}");
+        assert!(took < slowed(BAR), "{damage} took {took:?}");
         eprintln!("repaired after {took:?}: {damage}");
     }
 }
@@ -121,7 +122,7 @@ fn leads_out(gateway: IpAddr) -> bool {
 
 fn resolves(name: &str, expected: IpAddr) -> bool {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    socket.set_read_timeout(Some(IMPATIENCE)).expect("a timeout");
+    socket.set_read_timeout(Some(slowed(IMPATIENCE))).expect("a timeout");
     let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     query.push(u8::try_from(name.len()).expect("a short name"));
     query.extend(name.bytes());
@@ -210,7 +211,7 @@ fn packet_rules_and_sysctls_that_somebody_changes_are_put_back() {
             netlink::write_sysctl(&name, "0").expect("root may");
             let start = Instant::now();
             while netlink::read_sysctl(&name).expect("it is there").trim() != "1" {
-                assert!(start.elapsed() < BAR, "{name} stays off");
+                assert!(start.elapsed() < slowed(BAR), "{name} stays off");
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             pair.repaired(host, &name).await;
@@ -293,7 +294,7 @@ fn a_container_whose_root_or_volume_somebody_unmounts_is_restarted_and_keeps_its
                 if now.incarnation > before.incarnation && file.is_ok_and(|text| text == "kept") {
                     break now;
                 }
-                assert!(start.elapsed() < BAR, "{target}: it is not restarted");
+                assert!(start.elapsed() < slowed(BAR), "{target}: it is not restarted");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             };
             eprintln!("restarted after {:?}: umount {target}", start.elapsed());

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::support::engine::{self, Engine};
+use super::support::pace::slowed;
 
 /// Real servers make their databases and answer their health checks within this time on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -93,7 +94,7 @@ impl Machine {
         let bargee = self.engine.command(words);
         // A command that waits for what never comes is a failure to be told, not one to wait for.
         let mut command = Command::new("timeout");
-        command.arg(PATIENCE.as_secs().to_string()).arg(bargee.get_program()).args(words);
+        command.arg(slowed(PATIENCE).as_secs().to_string()).arg(bargee.get_program()).args(words);
         command.envs(bargee.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.current_dir(folder).env("HOME", "/root").env_remove("BARGEE_LOG");
         command.output().expect("coreutils are installed")
@@ -157,7 +158,7 @@ fn text(value: &Value) -> String {
 /// Asks a web server of this namespace; `None` while it does not answer with 200.
 fn fetch(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(slowed(Duration::from_secs(5)))).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: test\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -174,7 +175,7 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(start.elapsed() < slowed(PATIENCE), "not within {:?}: {what}", slowed(PATIENCE));
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use crate::support::engine::{Engine, PATIENCE, possible, wait_for};
 use crate::support::folder::{Folder, assert_code, free_port, text};
+use crate::support::pace::slowed;
 use crate::support::terminal::Shown;
 
 fn hello(port: u16, memory: &str) -> String {
@@ -23,7 +24,7 @@ fn hello(port: u16, memory: &str) -> String {
 /// The answer of the web service, whatever it is.
 fn get(port: u16) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(slowed(Duration::from_secs(5)))).ok()?;
     stream.write_all(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -153,7 +154,7 @@ fn the_foreground_follows_until_ctrl_c_and_exits_with_130() {
 fn refused(engine: &Engine, folder: &Folder, place: &str, excerpt: &str) -> String {
     let start = Instant::now();
     let output = folder.run(engine, &["up", "-d"]);
-    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < slowed(Duration::from_secs(5)), "it took {:?}", start.elapsed());
     assert_code(&output, 1);
     let message = text(&output.stderr);
     assert!(message.contains(place), "no {place} in:\n{message}");

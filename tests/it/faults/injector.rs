@@ -18,6 +18,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::calls::{Point, Subject};
 use super::filter::{self, Call};
+use crate::support::engine::PATIENCE;
+use crate::support::pace::slowed;
 
 /// What happens to the call that is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +182,7 @@ fn send_fd(socket: &UnixDatagram, fd: &OwnedFd) -> io::Result<()> {
 }
 
 fn receive_fd(socket: &UnixDatagram) -> Option<OwnedFd> {
-    socket.set_read_timeout(Some(super::super::support::engine::PATIENCE)).ok()?;
+    socket.set_read_timeout(Some(slowed(PATIENCE))).ok()?;
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];

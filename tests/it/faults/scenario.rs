@@ -9,6 +9,7 @@ use super::calls::PROGRAM;
 use super::injector::{Injector, Variant};
 use crate::support::engine::{Engine, PATIENCE, wait_for};
 use crate::support::http::Answer;
+use crate::support::pace::slowed;
 use crate::support::stack::request;
 
 /// What went wrong, in words.
@@ -170,7 +171,7 @@ impl Run<'_> {
             && self.injector.hit().is_some_and(|point| point.role == "engine");
         let start = Instant::now();
         while !self.engine.has_ended() {
-            if !killed || start.elapsed() > PATIENCE {
+            if !killed || start.elapsed() > slowed(PATIENCE) {
                 let containers = self.containers();
                 return Err(format!("the engine lives and did not answer: {said}: {containers}"));
             }
@@ -190,7 +191,7 @@ impl Run<'_> {
     ) -> Result<(), Wrong> {
         let start = Instant::now();
         while holds(self).is_none() {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > slowed(PATIENCE) {
                 return Err(format!("it never comes that {what}: {}", self.containers()));
             }
             if self.injector.hit().is_some() && self.engine.has_ended() {
@@ -237,7 +238,7 @@ impl Run<'_> {
             let answer = self.ask("GET", "/bargee/v1/check", &Value::Null)?;
             match answer.json()["findings"].as_array() {
                 Some(list) if list.is_empty() => return Ok(()),
-                _ if start.elapsed() < PATIENCE => {}
+                _ if start.elapsed() < slowed(PATIENCE) => {}
                 _ => return Err(format!("the check found {}", answer.text())),
             }
         }
@@ -263,7 +264,7 @@ fn outcome(answer: &Answer) -> Option<(bool, String)> {
 fn serves(port: u16) -> Option<()> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.set_read_timeout(Some(slowed(Duration::from_secs(2)))).ok()?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::http::Client;
+use super::pace::slowed;
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -120,7 +121,11 @@ impl Engine {
             if let Some(status) = process.try_wait().expect("a child can be waited for") {
                 panic!("the engine ended with {status}:\n{}", self.log());
             }
-            assert!(start.elapsed() < PATIENCE, "the engine does not answer:\n{}", self.log());
+            assert!(
+                start.elapsed() < slowed(PATIENCE),
+                "the engine does not answer:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -299,7 +304,7 @@ pub fn wait_for<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Op
         if let Some(found) = ask() {
             return Some(found);
         }
-        if start.elapsed() > patience {
+        if start.elapsed() > slowed(patience) {
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));

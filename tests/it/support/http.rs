@@ -4,6 +4,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
+use super::engine::PATIENCE;
+use super::pace::slowed;
+
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
@@ -36,7 +39,7 @@ impl Answer {
 
 impl Client {
     pub fn over(stream: UnixStream) -> Self {
-        stream.set_read_timeout(Some(super::engine::PATIENCE)).expect("a socket takes a timeout");
+        stream.set_read_timeout(Some(slowed(PATIENCE))).expect("a socket takes a timeout");
         Self { reader: BufReader::new(stream) }
     }
 

@@ -11,6 +11,7 @@ pub mod machines;
 pub mod neighbour;
 pub mod process;
 pub mod remains;
+pub mod pace;
 pub mod screen;
 pub mod stack;
 pub mod terminal;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::MountPropagationFlags;
 
+use super::pace::slowed;
+
 /// Long enough for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What is closed answers never, so the wait for it is short.
@@ -144,8 +146,8 @@ fn ask_from_within(pid: &str, target: &str, patience: Duration) -> Option<String
 
 fn ask_within(target: &str, patience: Duration) -> Option<String> {
     let target: SocketAddr = target.parse().expect("an address and a port");
-    let mut stream = TcpStream::connect_timeout(&target, patience).ok()?;
-    stream.set_read_timeout(Some(patience)).expect("a timeout");
+    let mut stream = TcpStream::connect_timeout(&target, slowed(patience)).ok()?;
+    stream.set_read_timeout(Some(slowed(patience))).expect("a timeout");
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
