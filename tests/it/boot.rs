@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
 use super::support::http::Client;
-use super::support::process::processes;
 use super::support::pace::slowed;
+use super::support::process::processes;
 
 /// An engine as systemd starts it; ended with this.
 struct Service {

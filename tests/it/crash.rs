@@ -16,8 +16,8 @@ use super::support::engine::{Engine, PATIENCE, possible, wait_for};
 use super::support::folder::free_port;
 use super::support::http::{Client, demultiplex};
 use super::support::kept::Kept;
-use super::support::process::signal;
 use super::support::pace::slowed;
+use super::support::process::signal;
 use super::support::stack::Host;
 
 /// Numbers from 0, a line each, about one a millisecond.

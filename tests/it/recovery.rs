@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::support::engine::{Engine, PATIENCE, possible, wait_for};
 use super::support::folder::free_port;
 use super::support::kept::Kept;
-use super::support::process::{lives, parent_of, processes, signal};
 use super::support::pace::slowed;
+use super::support::process::{lives, parent_of, processes, signal};
 use super::support::stack::{Host, request};
 
 /// A web server and a client, which want to run for ever.
