@@ -77,9 +77,10 @@ impl Host for RealHost {
             Step::StartContainer { id: word } | Step::StartNew { name: word } => {
                 self.start(word).await
             }
-            Step::StopContainer { id, grace } => {
+            Step::StopContainer { id, grace, drain } => {
                 let own = grace.map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX));
-                let options = StopOptions { grace: self.grace.or(own), signal: None };
+                let options =
+                    StopOptions { grace: self.grace.or(own), signal: None, drain: *drain };
                 engine.stop_container(id, &options, self.by).await
             }
             Step::RemoveContainer { id } => {

@@ -63,6 +63,10 @@ pub enum Step {
     StopContainer {
         id: String,
         grace: Option<Duration>,
+        /// While others of its service serve: it gets no new connections, and those that it has may end for so long
+        /// before the stop signal.
+        #[serde(default)]
+        drain: Option<Duration>,
     },
     RemoveContainer {
         id: String,

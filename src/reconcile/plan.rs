@@ -195,7 +195,10 @@ impl fmt::Display for Step {
             }
             Step::CreateContainer { .. } => f.write_str("create"),
             Step::StartContainer { .. } | Step::StartNew { .. } => f.write_str("start"),
-            Step::StopContainer { .. } => f.write_str("stop"),
+            Step::StopContainer { drain: Some(drain), .. } => {
+                write!(f, "drain for at most {drain:?}, stop")
+            }
+            Step::StopContainer { drain: None, .. } => f.write_str("stop"),
             Step::RenameContainer { to, .. } => write!(f, "rename to {to}"),
             Step::UpdateContainer { .. } => f.write_str("update"),
             Step::ConnectNetwork { network, .. } => write!(f, "connect to {network}"),

@@ -468,7 +468,7 @@ fn the_next_engine_goes_on_with_what_runs_and_hears_of_what_ended() {
         .await;
         in_time(host.engine().stop_container(
             &long,
-            &StopOptions { grace: Some(0), signal: None },
+            &StopOptions { grace: Some(0), signal: None, drain: None },
             By::User,
         ))
         .await

@@ -1,7 +1,12 @@
 //! Updates that go wrong: paused, or rolled back.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
 use crate::support::engine::{Engine, PATIENCE, possible, wait_for};
-use crate::support::folder::{Folder, text};
+use crate::support::folder::{Folder, free_port, text};
 
 /// Containers that are healthy when their configuration says so.
 fn stack(replicas: u32, update: &str, content: &str) -> String {
@@ -171,4 +176,99 @@ fn as_many_replacements_may_fail_as_the_file_allows() {
     let said = text(&two.stderr);
     assert!(said.contains("revision 3 failed, and revision 1 is restored"), "{said}");
     folder.ok(&engine, &["down", "-v", "-t", "1"]);
+}
+
+fn replicas_behind(port: u16, replicas: u32, release: &str) -> String {
+    format!(
+        "
+name: busy
+services:
+  web:
+    image: bargee/hello
+    environment: {{RELEASE: {release}}}
+    ports: ['127.0.0.1:{port}:80']
+    deploy: {{replicas: {replicas}, update_config: {{order: start-first, monitor: 100ms}}}}
+"
+    )
+}
+
+/// Asks once on a connection of its own; `pause` lies between the first line and the end of the request.
+fn ask(port: u16, pause: impl FnOnce()) -> Result<(), String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
+    let mut answer = String::new();
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.write_all(b"GET /healthz HTTP/1.0\r\n"))
+        .map(|()| pause())
+        .and_then(|()| stream.write_all(b"\r\n"))
+        .and_then(|()| stream.read_to_string(&mut answer))
+        .map_err(|error| error.to_string())?;
+    let good = answer.starts_with("HTTP/1.") && answer.contains(" 200 ");
+    if good { Ok(()) } else { Err(format!("answered {answer:?}")) }
+}
+
+/// How many requests are wanted in a second, of all threads together.
+const RATE: u32 = 2_000;
+const THREADS: u32 = 8;
+
+/// Asks at a steady rate while `change` goes on. Returns how many requests there were in how long.
+fn under_load(port: u16, change: impl FnOnce()) -> (usize, Duration) {
+    let (asked, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut failed = Vec::new();
+                    let mut due = Instant::now();
+                    while !stop.load(Ordering::Relaxed) {
+                        asked.fetch_add(1, Ordering::Relaxed);
+                        failed.extend(ask(port, || {}).err());
+                        due += Duration::from_secs(1) * THREADS / RATE;
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    }
+                    failed
+                })
+            })
+            .collect();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(change));
+        stop.store(true, Ordering::Relaxed);
+        let failed: Vec<String> =
+            clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+        if let Err(panic) = done {
+            std::panic::resume_unwind(panic);
+        }
+        let asked = asked.load(Ordering::Relaxed);
+        assert!(failed.is_empty(), "{} of {asked} failed: {:?}", failed.len(), failed.first());
+    });
+    (asked.into_inner(), begin.elapsed())
+}
+
+#[test]
+fn no_request_fails_while_replicas_are_replaced_or_taken_away() {
+    let port = free_port();
+    let Some((engine, folder)) = shop(&replicas_behind(port, 3, "one")) else { return };
+    folder.ok(&engine, &["up", "-d"]);
+    let before = containers(&engine, &folder);
+    folder.write("stack.yaml", &replicas_behind(port, 3, "two"));
+    let (asked, took) = under_load(port, || {
+        // These are under way in the old ones when their replacement begins.
+        std::thread::scope(|scope| {
+            let slow = || ask(port, || std::thread::sleep(Duration::from_millis(1_500)));
+            let slow: Vec<_> = (0..6).map(|_| scope.spawn(slow)).collect();
+            folder.ok(&engine, &["up", "-d"]);
+            for client in slow {
+                assert_eq!(client.join().unwrap(), Ok(()), "a slow request was cut");
+            }
+        });
+    });
+    let after = containers(&engine, &folder);
+    assert!(before.iter().all(|container| !after.contains(container)), "{after:?}");
+    eprintln!("replaced: {asked} requests in {took:?}, none failed");
+
+    folder.write("stack.yaml", &replicas_behind(port, 1, "two"));
+    let (asked, took) = under_load(port, || drop(folder.ok(&engine, &["up", "-d"])));
+    assert_eq!(containers(&engine, &folder).len(), 1);
+    eprintln!("scaled down: {asked} requests in {took:?}, none failed");
+    folder.ok(&engine, &["down", "-t", "1"]);
 }

@@ -72,7 +72,7 @@ async fn restart(engine: &Weak<Engine>, id: &str, run: u64, lost: &str) {
     tracing::warn!(container = id, lost, "somebody unmounted it; the container is restarted");
     engine.announce(&handle.row(), "repair", &[("unmounted", lost.to_owned())]);
     // Without its files a program may not be able to obey.
-    let options = StopOptions { signal: None, grace: Some(0) };
+    let options = StopOptions { signal: None, grace: Some(0), drain: None };
     if let Err(error) = engine.restart_container(id, &options, By::Plan).await {
         tracing::error!(container = id, error = error.full(), "not restarted after a lost mount");
     }

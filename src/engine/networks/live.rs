@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::engine::state::containers::Container;
+use crate::engine::state::containers::{Container, Phase};
 use crate::engine::state::networks::Network;
 use crate::net::model::{self, EndpointConfig, NetworkConfig, Publication, State};
 use crate::net::netd::Sandbox;
@@ -114,11 +114,13 @@ pub(super) fn shared_names(row: &Container, wish: &Endpoint) -> Vec<String> {
     names
 }
 
-/// Returns those that take traffic: of a service with a healthy replica only the healthy ones, else all that serve.
-fn balanced(live: &BTreeMap<String, Live>) -> BTreeSet<&str> {
+/// Returns those that take traffic: of a service with a replica that is healthy and stays only such ones, else all that
+/// serve.
+pub(super) fn balanced(live: &BTreeMap<String, Live>) -> BTreeSet<&str> {
     let serving = || live.iter().filter(|(_, container)| container.serves);
     let is_well = |row: &Container| {
-        row.health.as_ref().is_none_or(|monitor| monitor.status() == Health::Healthy)
+        row.phase != Phase::Stopping
+            && row.health.as_ref().is_none_or(|monitor| monitor.status() == Health::Healthy)
     };
     let well: BTreeSet<_> = serving()
         .filter(|(_, container)| is_well(&container.row))

@@ -74,6 +74,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Returns whether traffic for a container whose stop has begun goes to others of its service.
+    pub(crate) fn is_relieved(&self, id: &str) -> bool {
+        let (_, live) = self.current_state();
+        live.contains_key(id) && !live::balanced(&live).contains(id)
+    }
+
     /// Publishes again after something that rows tell: health, names, membership.
     pub(crate) async fn refresh_publications(self: &Arc<Self>) -> Result<(), EngineError> {
         self.publish().await.map(drop)

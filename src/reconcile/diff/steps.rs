@@ -16,6 +16,9 @@ use crate::spec::container::{MountKind, NetworkMode};
 use crate::spec::name::ServiceName;
 use crate::spec::stack::{Condition, PullPolicy};
 
+/// How long connections may take to end before the container that has them is stopped.
+const DRAIN: Duration = Duration::from_secs(5);
+
 /// The plan in the making, and which step brings or frees what.
 #[derive(Debug)]
 pub(super) struct Planner<'a> {
@@ -95,7 +98,11 @@ impl<'a> Planner<'a> {
     ) -> usize {
         let mut needs: Vec<usize> = needs.into_iter().collect();
         if runs(container) {
-            let stop = self.draft.add(of_container(container, stop(container), cause), needs);
+            let mut stop = stop(container);
+            if let Step::StopContainer { drain, .. } = &mut stop {
+                *drain = self.drains(container, cause).then_some(DRAIN);
+            }
+            let stop = self.draft.add(of_container(container, stop, cause), needs);
             self.stops.entry(&container.service).or_default().push(stop);
             needs = vec![stop];
         }
@@ -104,6 +111,18 @@ impl<'a> Planner<'a> {
         self.removed.insert(&container.id, remove);
         self.freed.insert(&container.name, remove);
         remove
+    }
+
+    /// Returns whether others of its service serve when it goes.
+    fn drains(&self, container: &ObservedContainer, cause: &Cause) -> bool {
+        let Some(service) = self.desired.services.get(&container.service) else { return false };
+        match cause {
+            Cause::ScaledDown => !service.replicas.is_empty(),
+            Cause::SpecChanged { .. } | Cause::ImageChanged { .. } | Cause::Requested => {
+                service.replicas.len() > 1 || service.update.start_first
+            }
+            _ => false,
+        }
     }
 
     /// Returns the removals of the containers on `network`.
@@ -493,7 +512,8 @@ pub(super) fn runs(container: &ObservedContainer) -> bool {
 /// Returns the stop of `container` with its own grace; `None` in it is the engine's default or no end.
 pub(super) fn stop(container: &ObservedContainer) -> Step {
     let seconds = container.spec.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok());
-    Step::StopContainer { id: container.id.clone(), grace: seconds.map(Duration::from_secs) }
+    let grace = seconds.map(Duration::from_secs);
+    Step::StopContainer { id: container.id.clone(), grace, drain: None }
 }
 
 pub(super) fn of_container(container: &ObservedContainer, step: Step, cause: &Cause) -> Planned {

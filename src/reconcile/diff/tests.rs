@@ -93,14 +93,14 @@ fn new_containers_are_watched_before_the_old_ones_go_and_the_next_ones_come() {
     [1] #2 web.1 start, changed
     [2] #3 web.1 wait until healthy, changed
     [3] #4 web.1 watch for 5s, changed
-    [4] #5 web.1 stop, changed
+    [4] #5 web.1 drain for at most 5s, stop, changed
     [5] #6 web.1 remove, changed
     [4 6] #7 web.1 rename to shop-web-1, changed
     [] #8 web.2 create as shop-web-2.next, changed
     [8] #9 web.2 start, changed
     [9] #10 web.2 wait until healthy, changed
     [10] #11 web.2 watch for 5s, changed
-    [11] #12 web.2 stop, changed
+    [11] #12 web.2 drain for at most 5s, stop, changed
     [12] #13 web.2 remove, changed
     [11 13] #14 web.2 rename to shop-web-2, changed
     [7 14] #15 web.3 pause for 3s, changed
@@ -108,7 +108,7 @@ fn new_containers_are_watched_before_the_old_ones_go_and_the_next_ones_come() {
     [16] #17 web.3 start, changed
     [17] #18 web.3 wait until healthy, changed
     [18] #19 web.3 watch for 5s, changed
-    [19] #20 web.3 stop, changed
+    [19] #20 web.3 drain for at most 5s, stop, changed
     [20] #21 web.3 remove, changed
     [19 21] #22 web.3 rename to shop-web-3, changed
     ");
@@ -123,21 +123,21 @@ fn a_part_of_the_replacements_may_fail() {
     };
     insta::assert_snapshot!(releasing(update), @r"
     [] #1 web.1 create as shop-web-1.next, changed
-    [1] #2 web.1 stop, changed
+    [1] #2 web.1 drain for at most 5s, stop, changed
     [2] #3 web.1 remove, changed
     [1 3] #4 web.1 rename to shop-web-1, changed
     [4] #5 web.1 start, changed
     [5] #6 web.1 wait until healthy, changed
     [5 6] #7 web.1 check that at most 1 of 1 failed, changed
     [7] #8 web.2 create as shop-web-2.next, changed
-    [8] #9 web.2 stop, changed
+    [8] #9 web.2 drain for at most 5s, stop, changed
     [9] #10 web.2 remove, changed
     [8 10] #11 web.2 rename to shop-web-2, changed
     [11] #12 web.2 start, changed
     [12] #13 web.2 wait until healthy, changed
     [7 12 13] #14 web.2 check that at most 1 of 2 failed, changed
     [14] #15 web.3 create as shop-web-3.next, changed
-    [15] #16 web.3 stop, changed
+    [15] #16 web.3 drain for at most 5s, stop, changed
     [16] #17 web.3 remove, changed
     [15 17] #18 web.3 rename to shop-web-3, changed
     [18] #19 web.3 start, changed
@@ -152,19 +152,19 @@ fn an_update_that_goes_on_whatever_happens_only_keeps_its_order() {
         UpdateConfig { failure_action: FailureAction::Continue, ..UpdateConfig::default() };
     insta::assert_snapshot!(releasing(update), @r"
     [] #1 web.1 create as shop-web-1.next, changed
-    [1] #2 web.1 stop, changed
+    [1] #2 web.1 drain for at most 5s, stop, changed
     [2] #3 web.1 remove, changed
     [1 3] #4 web.1 rename to shop-web-1, changed
     [4] #5 web.1 start, changed
     [5] #6 web.1 wait until healthy, changed
     [5 6] #7 web.2 create as shop-web-2.next, changed
-    [7] #8 web.2 stop, changed
+    [7] #8 web.2 drain for at most 5s, stop, changed
     [8] #9 web.2 remove, changed
     [7 9] #10 web.2 rename to shop-web-2, changed
     [10] #11 web.2 start, changed
     [11] #12 web.2 wait until healthy, changed
     [11 12] #13 web.3 create as shop-web-3.next, changed
-    [13] #14 web.3 stop, changed
+    [13] #14 web.3 drain for at most 5s, stop, changed
     [14] #15 web.3 remove, changed
     [13 15] #16 web.3 rename to shop-web-3, changed
     [16] #17 web.3 start, changed

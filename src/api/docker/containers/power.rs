@@ -42,7 +42,7 @@ pub(super) async fn restart(
 
 fn stop_options(parameters: &Parameters) -> Result<StopOptions, ApiError> {
     let signal = parameters.text("signal").map(str::to_owned);
-    Ok(StopOptions { grace: parameters.number("t")?, signal })
+    Ok(StopOptions { grace: parameters.number("t")?, signal, drain: None })
 }
 
 pub(super) async fn kill(

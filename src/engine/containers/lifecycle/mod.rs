@@ -4,6 +4,7 @@
 //! it: it takes only `turn`, which a start holds from the clone of init to its event.
 
 mod control;
+mod drain;
 mod exit;
 mod policy;
 mod shims;
@@ -12,6 +13,8 @@ mod stop;
 mod wait;
 
 pub(super) use start::Running;
+
+use std::time::Duration;
 
 use crate::engine::state::containers::Phase;
 
@@ -29,6 +32,8 @@ pub struct StopOptions {
     pub grace: Option<i64>,
     /// `None`: the container's own.
     pub signal: Option<String>,
+    /// While others of its service serve: how long its connections may take to end before the signal.
+    pub drain: Option<Duration>,
 }
 
 /// What `wait` waits for.

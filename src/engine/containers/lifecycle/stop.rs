@@ -34,7 +34,7 @@ impl Engine {
         if !is_up(row.phase) && row.phase != Phase::Restarting {
             return Err(EngineError::NotModified { id: row.id.clone(), state: "stopped" });
         }
-        self.stop_locked(&handle, signal, options.grace).await
+        self.stop_locked(&handle, signal, options).await
     }
 
     /// Stops it if it runs, then starts it.
@@ -49,7 +49,7 @@ impl Engine {
         let _verb = handle.verb.lock().await;
         let phase = handle.row().phase;
         if is_up(phase) || phase == Phase::Restarting {
-            self.stop_locked(&handle, signal, options.grace).await?;
+            self.stop_locked(&handle, signal, options).await?;
         }
         self.start_asked(&handle, by).await?;
         self.announce(&handle.row(), "restart", &[]);
@@ -133,10 +133,13 @@ impl Engine {
         self: &Arc<Self>,
         handle: &Handle,
         signal: i32,
-        grace: Option<i64>,
+        options: &StopOptions,
     ) -> Result<(), EngineError> {
         let row = handle.row();
         if let Some(shim) = self.begin_stop(handle)? {
+            if let Some(limit) = options.drain {
+                self.drain(&row, limit).await;
+            }
             let paused = row.phase == Phase::Paused;
             self.signal(handle, &shim, signal).await?;
             if paused {
@@ -144,8 +147,10 @@ impl Engine {
                 self.ignore_gone(handle, shim.order(Request::Resume).await)?;
                 self.announce(&row, "unpause", &[]);
             }
-            let grace =
-                grace.or(row.spec.stop_timeout).unwrap_or(self.config.containers.stop_timeout);
+            let grace = options
+                .grace
+                .or(row.spec.stop_timeout)
+                .unwrap_or(self.config.containers.stop_timeout);
             let ended = match u64::try_from(grace) {
                 Ok(seconds) => {
                     let rest = wait_for_rest(handle);
