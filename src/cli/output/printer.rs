@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use serde::Serialize;
+
 use crate::cli::error::CliError;
 
 /// Writes text as it is.
@@ -18,6 +20,26 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
 /// As [`print`].
 pub(crate) fn line(text: &str) -> Result<(), CliError> {
     print(&format!("{text}\n"))
+}
+
+/// As [`print`], for data as JSON over several lines.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn json(data: &impl Serialize) -> Result<(), CliError> {
+    line(&serde_json::to_string_pretty(data).map_err(no_json)?)
+}
+
+/// As [`json`], on one line.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn json_line(data: &impl Serialize) -> Result<(), CliError> {
+    line(&serde_json::to_string(data).map_err(no_json)?)
+}
+
+fn no_json(error: serde_json::Error) -> CliError {
+    CliError::Failed(format!("cannot write JSON: {error}"))
 }
 
 /// As [`print`], for what a program wrote.

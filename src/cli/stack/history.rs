@@ -55,10 +55,7 @@ pub(crate) mod list {
             let revisions = requests::revisions(&client, &stack).await?;
             if self.json {
                 for revision in &revisions {
-                    let text = serde_json::to_string(revision).map_err(|error| {
-                        CliError::Failed(format!("cannot write a revision as JSON: {error}"))
-                    })?;
-                    printer::line(&text)?;
+                    printer::json_line(revision)?;
                 }
                 return Ok(exit::OK);
             }
@@ -118,10 +115,7 @@ pub(crate) mod diff {
             };
             let report = requests::difference(&client, &stack, self.from, to).await?;
             if self.json {
-                let text = serde_json::to_string_pretty(&report).map_err(|error| {
-                    CliError::Failed(format!("cannot write the difference as JSON: {error}"))
-                })?;
-                printer::line(&text)?;
+                printer::json(&report)?;
             } else if report.steps.is_empty() {
                 printer::line(&format!("{stack}: revisions {} and {to} want the same", self.from))?;
             } else {
@@ -170,10 +164,7 @@ pub(crate) mod at {
             };
             let content = requests::revision(&client, &stack, number).await?;
             if self.json {
-                let text = serde_json::to_string_pretty(&content).map_err(|error| {
-                    CliError::Failed(format!("cannot write the revision as JSON: {error}"))
-                })?;
-                printer::line(&text)?;
+                printer::json(&content)?;
             } else {
                 printer::print(&files(&stack, &content))?;
             }

@@ -42,10 +42,7 @@ impl Verb for Args {
         request.options.with_digest = self.out.is_some();
         let report = requests::plan(&client, &request).await?;
         if self.json {
-            let text = serde_json::to_string_pretty(&report).map_err(|error| {
-                CliError::Failed(format!("cannot write the plan as JSON: {error}"))
-            })?;
-            printer::line(&text)?;
+            printer::json(&report)?;
         } else {
             let paint = if self.no_color { Paint::PLAIN } else { Paint::stdout() };
             printer::print(&plan_text::render(&report, paint))?;
