@@ -153,3 +153,35 @@ services:
     );
     folder.ok(&engine, &["down", "-t", "1"]);
 }
+
+#[test]
+fn a_rollback_that_waits_returns_once_what_was_not_stopped_is_healthy() {
+    let Some((engine, folder)) = shop() else { return };
+    let stack = |colour: &str| {
+        format!(
+            "
+name: shop
+services:
+  web:
+    image: app
+    command: [sh, -c, 'sleep 1; touch /ready; exec sleep 1000']
+    init: true
+    stop_grace_period: 1s
+    environment: {{COLOUR: {colour}}}
+    healthcheck: {{test: [CMD, test, -e, /ready], interval: 100ms, retries: 100}}
+  idle: {{image: app, command: [sleep, '1000'], init: true, stop_grace_period: 1s}}
+"
+        )
+    };
+    folder.write("stack.yaml", &stack("red"));
+    folder.ok(&engine, &["up", "-d"]);
+    folder.write("stack.yaml", &stack("blue"));
+    folder.ok(&engine, &["up", "-d"]);
+    folder.ok(&engine, &["stop", "shop-idle-1"]);
+    folder.ok(&engine, &["stack", "rollback", "--wait"]);
+    let health = ["inspect", "-f", "{{.State.Health.Status}}", "shop-web-1"];
+    assert_eq!(folder.ok(&engine, &health), "healthy\n");
+    let state = ["inspect", "-f", "{{.State.Running}}", "shop-idle-1"];
+    assert_eq!(folder.ok(&engine, &state), "false\n");
+    folder.ok(&engine, &["down", "-t", "1"]);
+}

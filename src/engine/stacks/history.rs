@@ -1,6 +1,6 @@
 //! The revisions of a stack: what was wanted when, how two differ, and the way back to one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,7 +20,7 @@ use crate::protocol::{
 use crate::reconcile::desired::Desired;
 use crate::reconcile::diff::{Policy, Problems, plan};
 use crate::reconcile::observed::Observed;
-use crate::spec::name::StackName;
+use crate::spec::name::{ServiceName, StackName};
 
 impl Engine {
     /// Returns the revisions of a stack, newest first.
@@ -78,9 +78,9 @@ impl Engine {
         tokio::spawn(async move {
             let prepare = || engine.prepare_rollback(&name, number, &request);
             let outcome = engine.converge(&name, prepare, &options, &mut teller).await;
-            let outcome = match outcome {
-                Ok(_) if request.wait => {
-                    engine.await_stack(name.as_str(), &[], None, &teller).await
+            let outcome = match outcome.and_then(|_| Ok(engine.unstopped_services(&name)?)) {
+                Ok(scope) if request.wait => {
+                    engine.await_stack(name.as_str(), &scope, None, &teller).await
                 }
                 other => other.map(|_| None),
             };
@@ -88,6 +88,24 @@ impl Engine {
             engine.give_memory_back_soon();
         });
         Ok(lines)
+    }
+
+    /// Returns the services of a stack of which the user stopped no replica.
+    fn unstopped_services(&self, name: &StackName) -> Result<Vec<ServiceName>, EngineError> {
+        let name = name.as_str();
+        let Some(stored) = self.stored_stack(name)? else { return Ok(Vec::new()) };
+        let dismissed =
+            self.read(|connection| crate::engine::state::stacks::dismissed(connection, name))?;
+        let handles = self.handles();
+        let rows = handles.iter().map(|handle| handle.row()).filter(|row| row.stopped_by_user);
+        let mut stopped: BTreeSet<String> = rows
+            .filter_map(|row| row.replica.clone())
+            .filter(|replica| replica.stack == name && !replica.oneoff)
+            .map(|replica| replica.service)
+            .collect();
+        stopped.extend(dismissed.into_iter().map(|(service, _)| service));
+        let services = stored.stack().services.keys();
+        Ok(services.filter(|service| !stopped.contains(service.as_str())).cloned().collect())
     }
 
     /// Returns the revision that is meant: the one that was named, or the last good one that differs from the current.
